@@ -1,0 +1,129 @@
+// The facts of one submission, as they go into the sealed record (predicate of docs/SPEC.md, "Evidence").
+// A field that was not produced stays empty and is then absent from the record, never invented.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "model/inventory.hpp"
+#include "model/job_spec.hpp"
+#include "model/outcome.hpp"
+#include "model/residue_report.hpp"
+
+namespace cellrund::model {
+
+struct NodeFacts {
+  std::string id, boot_id, kernel, cellrun_version, config_digest, key_id;
+};
+
+struct PeerFacts {
+  std::uint32_t uid = 0, gid = 0;
+  std::int32_t pid = 0;
+};
+
+struct RequestFacts {
+  std::string uid;             // empty when the payload could not be read
+  std::string spec_digest;     // "sha256:…" of the DSSE payload, or of the submitted bytes if it is no envelope
+  std::string signer_key_id;   // empty when no signature verified
+  std::string tenant, name;    // empty when unverified
+  std::optional<base::WallTime> verified_at;
+  PeerFacts peer;
+};
+
+struct ImageFacts {
+  std::string ref, digest, rootfs_digest;
+};
+
+struct VmmFacts {
+  std::string path, digest, version;
+  std::int32_t pid = 0;
+  std::uint64_t start_time = 0;
+  std::uint32_t uid = 0;
+  int seccomp = -1;  // /proc/PID/status "Seccomp": 2 = filter
+  bool no_new_privs = false;
+  std::string effective_capabilities;  // CapEff, hex
+};
+
+struct LaneFacts {
+  std::string name;
+  int tier = 0;
+  std::string accel;    // kvm | tcg; empty for `process`
+  std::string runtime;  // io.containerd.cellrun.v2
+  std::string shim_digest;
+  std::optional<VmmFacts> vmm;
+  std::string guest_kernel_digest, guest_kernel_release;  // the release is the guest's claim
+  std::string initrd_digest;
+};
+
+struct EgressDecision {
+  std::uint64_t seq = 0;
+  std::int64_t boot_ns = 0;  // first seen
+  std::uint8_t protocol = 0;  // IP protocol number, 0 for a non-IP frame
+  std::string destination;    // IPv4 dotted quad; empty for a non-IP frame
+  std::uint16_t port = 0;
+  std::string verdict;        // "denied"
+  std::string reason;         // e.g. "default-deny", "ipv6"
+  std::uint64_t count = 0;
+};
+
+struct EgressFacts {
+  std::string policy_digest, program_tag, map_digest;
+  std::vector<std::uint32_t> program_ids, link_ids;
+  std::string attach_netns;  // "dev:ino" of the router namespace
+  std::uint32_t attach_ifindex = 0;
+  std::string attach_hook;   // tcx/ingress+egress | clsact
+  std::int64_t readback_boot_ns = 0;
+  std::uint64_t canary_sent = 0, canary_blocked = 0, canary_counted = 0;
+  std::vector<std::pair<std::string, std::uint64_t>> counters;  // reason → packets
+  std::vector<EgressDecision> decisions;
+  std::uint64_t seen = 0, suppressed = 0, lost = 0, counted = 0;
+};
+
+struct TimelineEntry {
+  State state = State::kAccepted;
+  base::WallTime wall;
+  base::BootTime boot;
+  std::string cause;
+};
+
+struct DeadlineFacts {
+  std::optional<base::BootTime> set;  // active deadline, absolute
+  std::optional<base::BootTime> fired_at;
+  std::vector<std::string> ladder;    // "TERM@12.000", "KILL@17.000", "VMM@17.010": seconds after START
+  std::int64_t overrun_ms = 0;        // death after deadline + grace; 0 when it did not fire
+};
+
+struct LogFacts {
+  std::string sha256;  // over stdout then stderr as stored
+  std::uint64_t bytes = 0;
+  bool truncated = false;
+};
+
+struct TeardownFacts {
+  base::WallTime started, finished;
+  Inventory created;
+  std::vector<std::string> failures;  // what a teardown step reported; the verdict does not depend on it
+  ResidueReport residue;
+};
+
+struct Evidence {
+  NodeFacts node;
+  RequestFacts request;
+  std::optional<JobSpec> spec;  // requested resources
+  std::optional<ImageFacts> image;
+  std::optional<LaneFacts> lane;
+  Limits enforced;              // read back; zero = not produced
+  std::optional<EgressFacts> egress;
+  std::vector<TimelineEntry> timeline;
+  Outcome outcome;
+  DeadlineFacts deadline;
+  std::optional<LogFacts> logs;
+  std::optional<TeardownFacts> teardown;  // absent when nothing was created
+  std::vector<std::string> gaps;
+  std::string incomplete_because;         // empty: complete
+  std::uint64_t refusals_sealed = 0;      // > 0: this record seals a count of over-budget refusals
+};
+
+}  // namespace cellrund::model
