@@ -1,0 +1,278 @@
+#include "shim/wire/host_session.hpp"
+
+#include <sys/random.h>
+
+#include <algorithm>
+#include <array>
+#include <limits>
+
+#include "base/clock.hpp"
+
+namespace cellrund::wire {
+namespace {
+
+using base::Errc;
+using base::Error;
+
+// What may stand in the channel before the guest's HELLO: the rest of a frame of an earlier opener.
+constexpr std::uint64_t kMaxLeadingGarbage = kMaxPayload + kHeaderBytes;
+// Credit is announced in steps, not for every few bytes.
+constexpr std::uint32_t kCreditStep = kOutputWindow / 4;
+// No stdin window larger than this makes sense; a guest that announces more is not ours.
+constexpr std::uint32_t kMaxStdinCredit = 1024 * 1024;
+// Consumed output is kept at the front of the buffer until it is worth moving the rest.
+constexpr std::size_t kCompactAt = 64 * 1024;
+constexpr std::size_t kEntropyBytes = 32;
+// Well-formed frames of an earlier session that may stand before the answer to our HELLO.
+constexpr std::uint64_t kMaxStale = 1024 * 1024;
+
+base::Status fill_random(std::span<std::uint8_t> out) {
+  if (::getrandom(out.data(), out.size(), 0) != static_cast<ssize_t>(out.size())) {
+    return Error::from_errno("getrandom");
+  }
+  return base::ok();
+}
+
+std::size_t output_index(Stream stream) noexcept { return stream == Stream::kStdout ? 0 : 1; }
+
+}  // namespace
+
+base::Result<HostSession> HostSession::create(Mode mode) {
+  Nonce nonce{};
+  CR_CHECK(fill_random(nonce));
+  return HostSession(mode, nonce);
+}
+
+HostSession::HostSession(Mode mode, const Nonce& nonce) : mode_(mode), nonce_(nonce) {
+  queue(FrameType::kHello, encode(HostHello{kProtocolVersion, nonce}));
+}
+
+base::BytesView HostSession::output() const noexcept { return base::BytesView(output_).subspan(output_sent_); }
+
+void HostSession::consumed(std::size_t bytes) {
+  output_sent_ = std::min(output_sent_ + bytes, output_.size());
+  if (output_sent_ == output_.size()) {
+    output_.clear();
+    output_sent_ = 0;
+  } else if (output_sent_ >= kCompactAt) {
+    output_.erase(output_.begin(), output_.begin() + static_cast<std::ptrdiff_t>(output_sent_));
+    output_sent_ = 0;
+  }
+}
+
+void HostSession::queue(FrameType type, base::BytesView payload) { append_frame(output_, type, payload); }
+
+void HostSession::fail(std::vector<Event>& events, std::string what) {
+  state_ = State::kFailed;
+  output_.clear();
+  output_sent_ = 0;
+  events.emplace_back(ProtocolErrorEvent{std::move(what)});
+}
+
+std::vector<Event> HostSession::feed(base::BytesView bytes) {
+  std::vector<Event> events;
+  while (state_ != State::kFailed) {
+    const std::optional<FrameView> frame = parser_.next(bytes);
+    const std::uint64_t allowed = state_ == State::kHelloSent ? kMaxLeadingGarbage : skipped_before_hello_;
+    if (parser_.skipped() > allowed) {
+      fail(events, "bytes that are no frame");
+      break;
+    }
+    if (!frame) {
+      break;
+    }
+    handle(*frame, events);
+  }
+  return events;
+}
+
+void HostSession::handle(const FrameView& frame, std::vector<Event>& events) {
+  if (state_ == State::kHelloSent) {
+    // Well-formed frames of an earlier session may stand before the answer too; only an answer to our nonce counts.
+    if (frame.type != FrameType::kHello) {
+      stale_bytes_ += kHeaderBytes + frame.payload.size();
+      if (stale_bytes_ > kMaxStale) {
+        fail(events, "no HELLO among the first frames");
+      }
+      return;
+    }
+    auto hello = decode_guest_hello(frame.payload);
+    if (!hello.ok() || hello->protocol != kProtocolVersion) {
+      fail(events, hello.ok() ? "guest speaks another protocol version" : "malformed HELLO");
+      return;
+    }
+    if (hello->echo != nonce_) {
+      stale_bytes_ += kHeaderBytes + frame.payload.size();
+      if (stale_bytes_ > kMaxStale) {
+        fail(events, "HELLO answers another session");
+      }
+      return;
+    }
+    guest_nonce_ = hello->nonce;
+    skipped_before_hello_ = parser_.skipped();
+    state_ = State::kHello;
+    events.emplace_back(HelloEvent{std::move(hello->kernel_release)});
+    return;
+  }
+  switch (frame.type) {
+    case FrameType::kReady:
+      if (state_ != State::kWorkloadSent || !frame.payload.empty()) {
+        break;
+      }
+      state_ = State::kReady;
+      events.emplace_back(ReadyEvent{});
+      return;
+    case FrameType::kStarted:
+      if (state_ != State::kStartSent || !frame.payload.empty()) {
+        break;
+      }
+      state_ = State::kRunning;
+      events.emplace_back(StartedEvent{});
+      return;
+    case FrameType::kStdout:
+      handle_output(Stream::kStdout, frame.payload, events);
+      return;
+    case FrameType::kStderr:
+      handle_output(Stream::kStderr, frame.payload, events);
+      return;
+    case FrameType::kCredit:
+      handle_credit(frame.payload, events);
+      return;
+    case FrameType::kExit: {
+      auto exit = decode_exit(frame.payload);
+      if (!exit.ok()) {
+        break;
+      }
+      const bool ran = exit->kind == ExitKind::kExited || exit->kind == ExitKind::kSignaled;
+      const bool in_order =
+          ran ? state_ == State::kRunning
+              : state_ == State::kStartSent ||
+                    (exit->kind == ExitKind::kSetupFailed && (state_ == State::kWorkloadSent || state_ == State::kReady));
+      if (!in_order) {
+        break;
+      }
+      state_ = State::kExited;
+      events.emplace_back(ExitEvent{std::move(exit).value()});
+      return;
+    }
+    case FrameType::kHello:
+    case FrameType::kEntropy:
+    case FrameType::kClock:
+    case FrameType::kWorkload:
+    case FrameType::kStart:
+    case FrameType::kStdin:
+    case FrameType::kStdinClose:
+    case FrameType::kSignal:
+    case FrameType::kShutdown:
+      break;
+  }
+  fail(events, "frame of type " + std::to_string(static_cast<unsigned>(frame.type)) + " is malformed or out of order");
+}
+
+void HostSession::handle_output(Stream stream, base::BytesView data, std::vector<Event>& events) {
+  std::uint32_t& credit = output_credit_[output_index(stream)];
+  if (state_ != State::kRunning || data.empty() || data.size() > credit) {
+    fail(events, "output out of order or beyond its credit");
+    return;
+  }
+  credit -= static_cast<std::uint32_t>(data.size());
+  events.emplace_back(OutputEvent{stream, base::Bytes(data.begin(), data.end())});
+}
+
+void HostSession::handle_credit(base::BytesView payload, std::vector<Event>& events) {
+  const auto credit = decode_credit(payload);
+  if (!credit.ok() || credit->stream != Stream::kStdin || credit->bytes > kMaxStdinCredit ||
+      stdin_credit_ + credit->bytes > kMaxStdinCredit || state_ != State::kRunning) {
+    fail(events, "malformed CREDIT");
+    return;
+  }
+  stdin_credit_ += credit->bytes;
+  events.emplace_back(StdinRoomEvent{});
+}
+
+base::Status HostSession::send_workload(const Workload& workload) {
+  if (state_ != State::kHello) {
+    return Error(Errc::kFailedPrecondition, "send workload: the guest has not said hello, or has one already");
+  }
+  const base::Bytes encoded = CR_TRY(encode(workload));
+  if (mode_ == Mode::kMicrovm) {
+    std::array<std::uint8_t, kEntropyBytes> entropy{};
+    CR_CHECK(fill_random(entropy));
+    queue(FrameType::kEntropy, entropy);
+    const base::WallTime now = base::WallTime::now();
+    queue(FrameType::kClock, encode(Clock{now.seconds * 1'000'000'000 + now.nanos}));
+  }
+  // Pieces of a full payload; the first that is shorter, maybe empty, is the last.
+  base::BytesView rest(encoded);
+  while (true) {
+    const std::size_t size = std::min(rest.size(), kMaxPayload);
+    queue(FrameType::kWorkload, rest.first(size));
+    rest = rest.subspan(size);
+    if (size < kMaxPayload) {
+      break;
+    }
+  }
+  state_ = State::kWorkloadSent;
+  return base::ok();
+}
+
+base::Status HostSession::start(std::int64_t deadline_boot_ns) {
+  if (state_ != State::kReady) {
+    return Error(Errc::kFailedPrecondition, "start workload: the guest is not ready");
+  }
+  queue(FrameType::kStart, encode(Start{guest_nonce_, deadline_boot_ns}));
+  state_ = State::kStartSent;
+  return base::ok();
+}
+
+std::size_t HostSession::write_stdin(base::BytesView bytes) {
+  if (stdin_closed_ || (state_ != State::kStartSent && state_ != State::kRunning)) {
+    return 0;
+  }
+  const std::size_t taken = std::min<std::size_t>(bytes.size(), stdin_credit_);
+  base::BytesView rest = bytes.first(taken);
+  while (!rest.empty()) {
+    const std::size_t size = std::min(rest.size(), kMaxPayload);
+    queue(FrameType::kStdin, rest.first(size));
+    rest = rest.subspan(size);
+  }
+  stdin_credit_ -= static_cast<std::uint32_t>(taken);
+  return taken;
+}
+
+void HostSession::close_stdin() {
+  if (!stdin_closed_ && (state_ == State::kStartSent || state_ == State::kRunning)) {
+    stdin_closed_ = true;
+    queue(FrameType::kStdinClose, {});
+  }
+}
+
+void HostSession::signal(int signo) {
+  // A guest that stopped reading gets no endless queue of signals: killing its machine is the owner's remedy.
+  if ((state_ == State::kStartSent || state_ == State::kRunning) && output().size() < kMaxOutput - kMaxPayload) {
+    queue(FrameType::kSignal, encode_signal(signo));
+  }
+}
+
+void HostSession::grant(Stream stream, std::size_t bytes) {
+  if (state_ != State::kRunning || stream == Stream::kStdin) {
+    return;
+  }
+  const std::size_t index = output_index(stream);
+  const std::uint32_t in_use = kOutputWindow - output_credit_[index] - ungranted_[index];
+  ungranted_[index] += static_cast<std::uint32_t>(std::min<std::size_t>(bytes, in_use));
+  if (ungranted_[index] >= kCreditStep) {
+    queue(FrameType::kCredit, encode(Credit{stream, ungranted_[index]}));
+    output_credit_[index] += ungranted_[index];
+    ungranted_[index] = 0;
+  }
+}
+
+void HostSession::shutdown() {
+  if (state_ != State::kFailed && !shutdown_sent_) {
+    shutdown_sent_ = true;
+    queue(FrameType::kShutdown, {});
+  }
+}
+
+}  // namespace cellrund::wire

@@ -1,0 +1,115 @@
+// HostSession: the host's end of one cell's control channel, as a state machine without I/O of its own. The owner of
+// the descriptor (the shim's event loop, or a cell's thread in the daemon) moves bytes:
+//
+//   events = session.feed(bytes read)            write(fd, session.output()); session.consumed(written)
+//
+//   host   HELLO ──────────────►   (queued by create)
+//   guest  ◄────────────── HELLO   Hello event            → send_workload()
+//   host   ENTROPY CLOCK WORKLOAD…►
+//   guest  ◄────────────── READY   Ready event            → start(): the deadline counts from here
+//   host   START ───────────────►
+//   guest  ◄──────────── STARTED   Started event          exec has happened; or Exit with kExecFailed
+//   both   STDIN/STDOUT/STDERR/CREDIT/SIGNAL              Output events: give the room back with grant()
+//   guest  ◄─────────────── EXIT   Exit event, the last   → shutdown()
+//
+// Everything from the guest is hostile. The first frame that is malformed, out of order or beyond its credit gives a
+// ProtocolError, after which the session is dead: feed() yields nothing and output() is empty.
+// Memory: one frame in, kMaxOutput out. Not thread-safe; movable.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "base/file.hpp"
+#include "base/result.hpp"
+#include "shim/wire/frame.hpp"
+#include "shim/wire/messages.hpp"
+#include "shim/wire/workload.hpp"
+
+namespace cellrund::wire {
+
+struct HelloEvent {
+  std::string kernel_release;  // printable ASCII, a claim of the guest
+};
+struct ReadyEvent {};
+struct StartedEvent {};
+struct OutputEvent {
+  Stream stream = Stream::kStdout;
+  base::Bytes data;  // 1 byte to 64 KiB
+};
+// The guest's stdin has room again: write_stdin() may accept more.
+struct StdinRoomEvent {};
+struct ExitEvent {
+  Exit exit;
+};
+struct ProtocolErrorEvent {
+  std::string what;
+};
+using Event =
+    std::variant<HelloEvent, ReadyEvent, StartedEvent, OutputEvent, StdinRoomEvent, ExitEvent, ProtocolErrorEvent>;
+
+class HostSession {
+ public:
+  enum class Mode {
+    kMicrovm,  // sends ENTROPY and CLOCK before the workload
+    kProcess,  // same kernel on both sides: neither is sent
+  };
+  enum class State { kHelloSent, kHello, kWorkloadSent, kReady, kStartSent, kRunning, kExited, kFailed };
+
+  // Draws the nonce (getrandom(2)) and queues HELLO.
+  static base::Result<HostSession> create(Mode mode);
+
+  [[nodiscard]] State state() const noexcept { return state_; }
+
+  [[nodiscard]] std::vector<Event> feed(base::BytesView bytes);
+
+  // Bytes waiting to be written, and how many of them were.
+  [[nodiscard]] base::BytesView output() const noexcept;
+  void consumed(std::size_t bytes);
+
+  // After Hello. kFailedPrecondition in another state, else what encode(Workload) fails with.
+  base::Status send_workload(const Workload& workload);
+  // After Ready. Process lane: the absolute deadline on CLOCK_BOOTTIME, 0 for none.
+  base::Status start(std::int64_t deadline_boot_ns = 0);
+  // After start(): takes what the guest's window allows, from the front, and returns how many bytes that was.
+  // Nothing is taken after close_stdin().
+  std::size_t write_stdin(base::BytesView bytes);
+  void close_stdin();
+  // Between start() and Exit; silently nothing otherwise (the workload is not there to be signalled).
+  void signal(int signo);
+  // The owner has disposed of `bytes` of a stream's Output events; the guest may send as many again.
+  void grant(Stream stream, std::size_t bytes);
+  // Asks the guest to power off. In any state.
+  void shutdown();
+
+  // Upper bound of output(): a whole workload, a full stdin window, and control frames.
+  static constexpr std::size_t kMaxOutput = kMaxWorkloadBytes + 1024 * 1024;
+
+ private:
+  HostSession(Mode mode, const Nonce& nonce);
+
+  void queue(FrameType type, base::BytesView payload);
+  void handle(const FrameView& frame, std::vector<Event>& events);
+  void handle_output(Stream stream, base::BytesView data, std::vector<Event>& events);
+  void handle_credit(base::BytesView payload, std::vector<Event>& events);
+  void fail(std::vector<Event>& events, std::string what);
+
+  Mode mode_;
+  State state_ = State::kHelloSent;
+  Nonce nonce_{};
+  Nonce guest_nonce_{};
+  FrameParser parser_;
+  std::uint64_t skipped_before_hello_ = 0;
+  std::uint64_t stale_bytes_ = 0;  // of well-formed frames before the guest's answer
+  base::Bytes output_;
+  std::size_t output_sent_ = 0;
+  std::uint32_t stdin_credit_ = kStdinWindow;
+  std::uint32_t output_credit_[2] = {kOutputWindow, kOutputWindow};  // stdout, stderr: what the guest may still send
+  std::uint32_t ungranted_[2] = {0, 0};                              // disposed of, not yet announced
+  bool stdin_closed_ = false;
+  bool shutdown_sent_ = false;
+};
+
+}  // namespace cellrund::wire
