@@ -113,7 +113,7 @@ class Ledger {
 
   // Jobs without a sealed record, oldest first: what recovery has to finish.
   base::Result<std::vector<JobRow>> unfinished();
-  // Sealed jobs whose verdict was not CLEAN and which still have an inventory: their capacity stays quarantined.
+  // Sealed jobs that have an inventory and no CLEAN verdict: their capacity stays quarantined.
   base::Result<std::vector<std::string>> unclean();
   base::Result<std::optional<JobRow>> get(const std::string& uid);
   // Newest first, without envelopes and timelines.
