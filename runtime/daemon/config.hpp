@@ -25,10 +25,10 @@ struct Config {
     std::string trust = "/etc/cellrun/trust.d";
     std::string node_key = "/etc/cellrun/node.key";
     std::string node_pub = "/etc/cellrun/node.pub";
-    std::string socket = "/run/cellrun/cellrund.sock";
-    std::string admin_socket = "/run/cellrun/admin.sock";
-    std::string shim = "/usr/lib/cellrun";         // folder of containerd-shim-cellrun-v2 and the other helpers
-    std::string guest = "/usr/lib/cellrun/guest";  // folder of vmlinux and initramfs.cpio
+    std::string socket;        // empty: <run>/cellrund.sock
+    std::string admin_socket;  // empty: <run>/admin.sock
+    std::string shim;          // folder of containerd-shim-cellrun-v2 and the other helpers; empty: as installed
+    std::string guest;         // folder of the guest's kernel and initramfs; empty: <state>/guest
   } paths;
   struct Containerd {
     std::string mode = "embedded";  // embedded | system
@@ -101,6 +101,6 @@ base::Result<LoadedConfig> load_config(const ConfigInput& input);
 // The same for the built-in defaults, each key with its meaning as a comment: the start of a configuration file.
 [[nodiscard]] std::string default_config_text();
 // "sha256:…" of dump_config(): which configuration a record was made under.
-[[nodiscard]] base::Result<std::string> config_digest(const Config& config);
+[[nodiscard]] std::string config_digest(const Config& config);
 
 }  // namespace cellrund::daemon
