@@ -1,10 +1,10 @@
 // Client: containerd's gRPC services as this project uses them, in one containerd namespace.
 //
 // Works with containerd 1.6 to 2.x. All members are thread-safe and block at most until the deadline of their call.
-// Everything that comes from containerd is bounded (16 MiB a message) and never trusted further than its type; blob bytes
-// are not checked against their digest here, since whoever consumes them has to hash them anyway.
-// Failures: kNotFound, kAlreadyExists and so on as containerd said it; kUnavailable when it cannot be reached;
-// kDeadlineExceeded; kCancelled after shutdown().
+// Everything that comes from containerd is bounded (16 MiB a message) and never trusted further than its type; blob
+// bytes are not checked against their digest here, since whoever consumes them has to hash them anyway. Failures:
+// kNotFound, kAlreadyExists and so on as containerd said it; kUnavailable when it cannot be reached; kDeadlineExceeded;
+// kCancelled after shutdown().
 #pragma once
 
 #include <memory>
@@ -96,15 +96,16 @@ class Client {
   base::Status delete_namespace(const Call& call);
 
   // leases.cpp. `lifetime`: containerd drops the lease itself when we never come back.
-  base::Status create_lease(const std::string& id, std::chrono::seconds lifetime, const Labels& labels, const Call& call);
+  base::Status create_lease(const std::string& id, std::chrono::seconds lifetime, const Labels& labels,
+                            const Call& call);
   // Synchronous: on return nothing that only this lease held is left. A missing one is success.
   base::Status delete_lease(const std::string& id, const Call& call);
   base::Result<std::vector<Lease>> list_leases(const Call& call);
 
   // content.cpp
   base::Result<BlobInfo> blob_info(const std::string& digest, const Call& call);
-  // Postcondition: a blob of that digest and size is there and carries the labels. Bytes already there are not sent again;
-  // a broken-off earlier attempt is resumed. kDataLoss when the bytes are not what the digest says.
+  // Postcondition: a blob of that digest and size is there and carries the labels. Bytes already there are not sent
+  // again; a broken-off earlier attempt is resumed. kDataLoss when the bytes are not what the digest says.
   base::Status ingest(const std::string& digest, std::uint64_t size, const BlobReader& reader, const Labels& labels,
                       const Call& call);
   // kResourceExhausted when the blob is longer than `limit`.

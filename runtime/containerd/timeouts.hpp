@@ -13,7 +13,8 @@ inline constexpr std::chrono::seconds kMutateTimeout{20};
 inline constexpr std::chrono::seconds kCollectTimeout{60};
 // One blob, either way.
 inline constexpr std::chrono::minutes kBlobTimeout{10};
-// Tasks.Create runs the shim's start and Create; Tasks.Start boots the guest. The job's start deadline is the tighter one.
+// Tasks.Create runs the shim's start and Create; Tasks.Start boots the guest. The job's start deadline is the tighter
+// one.
 inline constexpr std::chrono::seconds kTaskCreateTimeout{60};
 inline constexpr std::chrono::seconds kTaskStartTimeout{120};
 inline constexpr std::chrono::seconds kTaskKillTimeout{10};

@@ -29,14 +29,14 @@ struct VersionInfo {
 };
 
 struct ServerInfo {
-  std::string uuid;        // stable for one containerd root
-  std::uint64_t pid = 0;   // 0 before 1.7, which does not tell
+  std::string uuid;       // stable for one containerd root
+  std::uint64_t pid = 0;  // 0 before 1.7, which does not tell
 };
 
 struct Plugin {
-  std::string type, id;     // "io.containerd.snapshotter.v1", "overlayfs"
-  std::string init_error;   // empty: usable
-  Labels exports;           // for example root = its folder
+  std::string type, id;    // "io.containerd.snapshotter.v1", "overlayfs"
+  std::string init_error;  // empty: usable
+  Labels exports;          // for example root = its folder
 };
 
 struct Lease {
@@ -55,12 +55,13 @@ struct BlobInfo {
   Labels labels;
 };
 
-// Fills up to out.size() bytes and returns their number; 0 at the end.
-using BlobReader = std::function<base::Result<std::size_t>(std::span<std::uint8_t> out)>;
+// Fills up to out.size() bytes from `offset` on and returns their number; 0 at the end. Addressed by offset, since an
+// upload may resume in the middle or start over.
+using BlobReader = std::function<base::Result<std::size_t>(std::uint64_t offset, std::span<std::uint8_t> out)>;
 // Takes the next bytes of a blob in order.
 using BlobSink = std::function<base::Status(base::BytesView bytes)>;
 
-// Reads a descriptor from its present position. Borrowed: it must outlive the reader.
+// Reads a regular file or memfd from its start (pread(2)). Borrowed: it must outlive the reader.
 [[nodiscard]] BlobReader fd_reader(int fd);
 
 struct Image {
@@ -77,7 +78,7 @@ struct Mount {
 
 struct Container {
   std::string id;
-  std::string image;                   // name of an image record, or empty
+  std::string image;  // name of an image record, or empty
   Labels labels;
   std::string runtime;                 // "io.containerd.cellrun.v2"
   std::optional<Any> runtime_options;  // always here and never in the task: 2.x refuses task options of foreign types
@@ -111,9 +112,9 @@ enum class EventKind { kTaskCreate, kTaskStart, kTaskExit, kTaskDelete, kTaskOom
 // One containerd event. It is a hint: the state that decides comes from a call (Tasks.Get, Wait).
 struct Event {
   EventKind kind = EventKind::kOther;
-  std::string topic;          // "/tasks/exit"
-  std::string container_id;   // empty for kOther
-  std::string exec_id;        // of an exit: equal to container_id for the first process
+  std::string topic;         // "/tasks/exit"
+  std::string container_id;  // empty for kOther
+  std::string exec_id;       // of an exit: equal to container_id for the first process
   std::uint32_t pid = 0;
   std::uint32_t exit_status = 0;
   base::WallTime time;

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "base/process.hpp"
 #include "base/result.hpp"
@@ -14,19 +15,20 @@ namespace cellrund::daemon::keeper {
 struct ContainerdState {
   base::ProcessId process;
   std::string socket;
-  std::uint64_t generation = 0;  // grows by one with every containerd that was started or adopted
+  std::uint64_t generation = 0;  // grows by one with every start; an adopted containerd keeps its number
   friend bool operator==(const ContainerdState&, const ContainerdState&) = default;
 };
 
 struct KeeperState {
   base::ProcessId process;
-  std::string config_digest;  // of everything that the keeper was told; see config.hpp
+  std::vector<std::string> arguments;  // to_arguments(Config): two keepers serve the same exactly if these are equal
 };
 
 [[nodiscard]] std::string containerd_state_path(const std::string& run_dir);  // <run>/containerd.json
-[[nodiscard]] std::string lock_path(const std::string& run_dir);              // <run>/keeper.lock: flock and KeeperState
+[[nodiscard]] std::string lock_path(const std::string& run_dir);  // <run>/keeper.lock: flock and KeeperState
 
-// kNotFound when none was published yet; kDataLoss for a malformed file. Does not say that the process lives: is_alive does.
+// kNotFound when none was published yet; kDataLoss for a malformed file. Does not say that the process lives: is_alive
+// does.
 base::Result<ContainerdState> read_containerd_state(const std::string& run_dir);
 base::Result<KeeperState> read_keeper_state(const std::string& run_dir);
 
