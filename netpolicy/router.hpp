@@ -28,6 +28,7 @@ struct RouterOptions {
   std::string run_dir;  // absolute; holds netns/ and bpf/
   model::NodeTag node;
   Attach attach = Attach::kAuto;
+  std::string nft = "/usr/sbin/nft";
 };
 
 class Router {

@@ -1,0 +1,120 @@
+#include "netpolicy/account.hpp"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <numeric>
+#include <tuple>
+
+#include "netpolicy/address.hpp"
+#include "netpolicy/classifier.hpp"
+
+namespace cellrund::netpolicy {
+namespace {
+
+using base::Error;
+
+using Counters = std::array<std::uint64_t, CR_COUNTERS>;
+
+base::Result<Counters> read_counters(int fd) {
+  const int cpus = ::libbpf_num_possible_cpus();
+  if (cpus <= 0) {
+    return Error::from_errno("count possible CPUs", -cpus);
+  }
+  std::vector<cr_count> values(static_cast<std::size_t>(cpus));
+  Counters counters{};
+  for (std::uint32_t slot = 0; slot < CR_COUNTERS; ++slot) {
+    if (::bpf_map_lookup_elem(fd, &slot, values.data()) != 0) {
+      return Error::from_errno("read filter counters");
+    }
+    for (const cr_count& value : values) {
+      counters[slot] += value.packets;
+    }
+  }
+  return counters;
+}
+
+base::Result<std::vector<std::pair<cr_decision_key, cr_decision>>> read_decisions(int fd) {
+  std::vector<cr_decision_key> keys(CR_MAX_DECISIONS);
+  std::vector<cr_decision> values(CR_MAX_DECISIONS);
+  std::uint32_t count = CR_MAX_DECISIONS;
+  std::uint32_t position = 0;
+  LIBBPF_OPTS(bpf_map_batch_opts, options);
+  // The buffers hold a full map, so one call reads all of it; ENOENT says that the end was reached.
+  if (::bpf_map_lookup_batch(fd, nullptr, &position, keys.data(), values.data(), &count, &options) != 0 &&
+      errno != ENOENT) {
+    return Error::from_errno("read filter decisions");
+  }
+  std::vector<std::pair<cr_decision_key, cr_decision>> decisions;
+  decisions.reserve(count);
+  for (std::size_t i = 0; i < count; ++i) {
+    decisions.emplace_back(keys[i], values[i]);
+  }
+  return decisions;
+}
+
+}  // namespace
+
+std::uint64_t Account::counted() const noexcept { return std::accumulate(packets.begin(), packets.end(), std::uint64_t{0}); }
+
+base::Result<Account> read_account(int counters_fd, int decisions_fd) {
+  constexpr int kAttempts = 4;
+  Account account;
+  Counters before = CR_TRY(read_counters(counters_fd));
+  for (int attempt = 0; attempt < kAttempts; ++attempt) {
+    account.decisions = CR_TRY(read_decisions(decisions_fd));
+    const Counters after = CR_TRY(read_counters(counters_fd));
+    const bool quiet = after == before;
+    before = after;
+    if (quiet) {
+      break;
+    }
+  }
+  std::copy_n(before.begin(), CR_REASONS, account.packets.begin());
+  account.suppressed = before[CR_COUNTER_SUPPRESSED];
+  return account;
+}
+
+void fill_account(const Account& account, model::EgressFacts& facts) {
+  facts.counters.clear();
+  for (unsigned reason = 0; reason < CR_REASONS; ++reason) {
+    if (account.packets[reason] != 0) {
+      facts.counters.emplace_back(reason_name(reason), account.packets[reason]);
+    }
+  }
+  auto ordered = account.decisions;
+  std::sort(ordered.begin(), ordered.end(), [](const auto& a, const auto& b) {
+    const auto rank = [](const auto& d) {
+      return std::tuple(d.second.first_ns, d.first.reason, d.first.protocol, d.first.address[0], d.first.address[1],
+                        d.first.address[2], d.first.address[3], d.first.port);
+    };
+    return rank(a) < rank(b);
+  });
+  facts.decisions.clear();
+  facts.seen = 0;
+  for (const auto& [key, decision] : ordered) {
+    model::EgressDecision out;
+    out.seq = facts.decisions.size() + 1;
+    out.boot_ns = static_cast<std::int64_t>(decision.first_ns);
+    out.protocol = key.protocol;
+    const std::uint32_t address = static_cast<std::uint32_t>(key.address[0]) << 24U |
+                                  static_cast<std::uint32_t>(key.address[1]) << 16U |
+                                  static_cast<std::uint32_t>(key.address[2]) << 8U | key.address[3];
+    if (address != 0 || key.protocol != 0 || key.reason == CR_THIS_NETWORK) {
+      out.destination = format_ipv4(address);
+    }
+    out.port = key.port;
+    out.verdict = "denied";
+    out.reason = reason_name(key.reason);
+    out.count = decision.count;
+    facts.seen += decision.count;
+    facts.decisions.push_back(std::move(out));
+  }
+  facts.suppressed = account.suppressed;
+  facts.lost = 0;
+  facts.counted = account.counted();
+}
+
+}  // namespace cellrund::netpolicy

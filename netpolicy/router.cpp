@@ -1,0 +1,241 @@
+#include "netpolicy/router.hpp"
+
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+
+#include <array>
+#include <cerrno>
+#include <charconv>
+#include <cstdio>
+
+#include "base/process.hpp"
+#include "crypto/random.hpp"
+#include "netpolicy/attach.hpp"
+#include "netpolicy/names.hpp"
+#include "netpolicy/netns.hpp"
+#include "netpolicy/router_state.hpp"
+#include "netpolicy/rtnl.hpp"
+
+namespace cellrund::netpolicy {
+namespace {
+
+using base::Errc;
+using base::Error;
+
+constexpr auto kNftBudget = std::chrono::seconds(10);
+constexpr std::uint32_t kLoopback = 1;
+
+base::Result<bool> is_mount_point(const std::string& path) {
+  struct statx info {};
+  if (::statx(AT_FDCWD, path.c_str(), AT_SYMLINK_NOFOLLOW, STATX_TYPE, &info) != 0) {
+    return Error::from_errno("statx " + path);
+  }
+  return (info.stx_attributes_mask & info.stx_attributes & STATX_ATTR_MOUNT_ROOT) != 0;
+}
+
+// A mount of its own that propagates: when a cell's namespace is unmounted here, copies of the mount in other mount
+// namespaces (slaves of ours) go too and cannot keep the namespace alive.
+base::Status prepare_netns_dir(const std::string& path) {
+  CR_CHECK(base::make_dir(path, 0700));
+  if (CR_TRY(is_mount_point(path))) {
+    return base::ok();
+  }
+  if (::mount(path.c_str(), path.c_str(), nullptr, MS_BIND, nullptr) != 0) {
+    return Error::from_errno("bind " + path);
+  }
+  if (::mount(nullptr, path.c_str(), nullptr, MS_SHARED, nullptr) != 0) {
+    return Error::from_errno("make " + path + " shared");
+  }
+  return base::ok();
+}
+
+base::Status prepare_bpf_dir(const std::string& path) {
+  CR_CHECK(base::make_dir(path, 0700));
+  struct statfs fs {};
+  if (::statfs(path.c_str(), &fs) != 0) {
+    return Error::from_errno("statfs " + path);
+  }
+  if (fs.f_type == BPF_FS_MAGIC) {
+    return base::ok();
+  }
+  if (::mount("bpf", path.c_str(), "bpf", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=0700") != 0) {
+    return Error::from_errno("mount bpffs at " + path);
+  }
+  return base::ok();
+}
+
+// The mark lives as long as the run folder does: filters of cells that survived a restart of the daemon know it.
+base::Result<std::uint32_t> allow_mark(const std::string& path) {
+  constexpr int kHex = 16;
+  if (base::exists(path)) {
+    const std::string text = CR_TRY(base::read_file(path, 64));
+    std::uint32_t mark = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), mark, kHex);
+    if (error == std::errc() && end == text.data() + text.size() && mark != 0) {
+      return mark;
+    }
+    return Error(Errc::kDataLoss, path + " holds no mark");
+  }
+  std::array<std::uint8_t, 4> random{};
+  CR_CHECK(crypto::random_bytes(random));
+  std::uint32_t mark = 0;
+  for (const std::uint8_t byte : random) {
+    mark = mark << 8U | byte;
+  }
+  mark |= 1U;  // never 0, which is what unmarked packets have
+  std::array<char, 16> text{};
+  (void)std::snprintf(text.data(), text.size(), "%08x", mark);
+  CR_CHECK(base::write_file_atomic(path, text.data(), 0600));
+  return mark;
+}
+
+// Replaced as a whole in one transaction, also at adoption, so that what holds is what this build says. The filters
+// decide; this drops what they did not mark, should one of them be gone.
+std::string ruleset(std::uint32_t mark) {
+  std::array<char, 16> hex{};
+  (void)std::snprintf(hex.data(), hex.size(), "0x%08x", mark);
+  return "table inet cellrun\n"
+         "delete table inet cellrun\n"
+         "table inet cellrun {\n"
+         "  counter unmarked {}\n"
+         "  counter forwarded {}\n"
+         "  counter delivered {}\n"
+         "  chain prerouting {\n"
+         "    type filter hook prerouting priority raw; policy accept;\n"
+         "    iifname \"cj*\" meta mark != " + std::string(hex.data()) + " counter name unmarked drop\n"
+         "  }\n"
+         "  chain forward {\n"
+         "    type filter hook forward priority filter; policy drop;\n"
+         "    counter name forwarded drop\n"
+         "  }\n"
+         "  chain input {\n"
+         "    type filter hook input priority filter; policy drop;\n"
+         "    counter name delivered drop\n"
+         "  }\n"
+         "  chain output {\n"
+         "    type filter hook output priority filter; policy drop;\n"
+         "  }\n"
+         "}\n";
+}
+
+// On a throw-away thread inside the router namespace.
+base::Status configure_here(const std::string& nft, std::uint32_t mark) {
+  // `default` is what links that appear later start with.
+  constexpr std::array<std::pair<const char*, const char*>, 12> kSysctls{{
+      {"ipv6/conf/all/disable_ipv6", "1"}, {"ipv6/conf/default/disable_ipv6", "1"},
+      {"ipv6/conf/default/accept_ra", "0"}, {"ipv6/conf/all/forwarding", "0"},
+      {"ipv4/conf/all/rp_filter", "1"}, {"ipv4/conf/default/rp_filter", "1"},
+      {"ipv4/conf/all/arp_ignore", "1"}, {"ipv4/conf/default/arp_ignore", "1"},
+      {"ipv4/conf/default/proxy_arp", "0"}, {"ipv4/conf/all/accept_redirects", "0"},
+      {"ipv4/conf/all/send_redirects", "0"}, {"ipv4/conf/default/accept_redirects", "0"},
+  }};
+  for (const auto& [name, value] : kSysctls) {
+    CR_CHECK(set_net_sysctl(name, value));
+  }
+  base::SpawnOptions command;
+  command.argv = {nft, "-f", "-"};
+  const auto result = CR_TRY(base::run_command(command, ruleset(mark), base::Deadline::after(kNftBudget)));
+  if (result.exit.signaled || result.exit.value != 0) {
+    return Error(Errc::kFailedPrecondition, nft + ": " + result.err.substr(0, 512));
+  }
+  // Routing between links comes last: never without the table.
+  CR_CHECK(set_net_sysctl("ipv4/ip_forward", "1"));
+  Rtnl rtnl = CR_TRY(Rtnl::open());
+  return rtnl.set_up(kLoopback);
+}
+
+base::Result<base::UniqueFd> adopt_or_create(const std::string& path) {
+  auto adopted = open_netns(path);
+  if (adopted.ok()) {
+    return adopted;
+  }
+  if (adopted.error().code() == Errc::kFailedPrecondition) {
+    CR_CHECK(remove_netns(path));  // a file without its mount: the crash came between the two
+  } else if (adopted.error().code() != Errc::kNotFound) {
+    return adopted;
+  }
+  return on_throwaway_thread([&] { return create_netns_here(path); });
+}
+
+}  // namespace
+
+std::string_view to_string(Attach attach) noexcept {
+  switch (attach) {
+    case Attach::kAuto: return "auto";
+    case Attach::kTcx: return "tcx";
+    case Attach::kClsact: return "clsact";
+  }
+  return "";
+}
+
+base::Result<Attach> parse_attach(std::string_view text) {
+  for (const Attach attach : {Attach::kAuto, Attach::kTcx, Attach::kClsact}) {
+    if (text == to_string(attach)) {
+      return attach;
+    }
+  }
+  return Error(Errc::kInvalidArgument, "attach is one of auto, tcx, clsact");
+}
+
+base::Result<Router> Router::open(const RouterOptions& options) {
+  CR_CHECK(prepare_netns_dir(netns_dir(options.run_dir)));
+  CR_CHECK(prepare_bpf_dir(bpf_dir(options.run_dir)));
+  auto state = std::make_unique<State>();
+  state->options = options;
+  state->netns_path = router_netns(options.run_dir, options.node);
+  state->netns = CR_TRY(adopt_or_create(state->netns_path));
+  state->netns_id = CR_TRY(base::file_id(state->netns.get()));
+  state->allow_mark = CR_TRY(allow_mark(mark_file(options.run_dir, options.node)));
+  const bool tcx = CR_TRY(in_netns(state->netns.get(), [&]() -> base::Result<bool> {
+    CR_CHECK(configure_here(options.nft, state->allow_mark));
+    return kernel_has_tcx();
+  }).context("configure " + state->netns_path));
+  if (options.attach == Attach::kTcx && !tcx) {
+    return Error(Errc::kUnimplemented, "attach = tcx: this kernel has no tcx links");
+  }
+  state->attach = options.attach == Attach::kAuto ? (tcx ? Attach::kTcx : Attach::kClsact) : options.attach;
+  state->program = CR_TRY(FilterProgram::prepare());
+  return Router(std::move(state));
+}
+
+std::vector<std::string> Router::destroy(const std::string& run_dir, const model::NodeTag& node) {
+  std::vector<std::string> failures;
+  const auto note = [&](const base::Status& status) {
+    if (!status.ok()) {
+      failures.push_back(status.error().message());
+    }
+  };
+  const auto unmount = [](const std::string& path) -> base::Status {
+    // Once per open() at most, but an earlier crash may have stacked mounts. EINVAL: no mount point any more.
+    constexpr int kMost = 16;
+    for (int i = 0; i < kMost; ++i) {
+      if (::umount2(path.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW) != 0) {
+        if (errno == EINVAL || errno == ENOENT) {
+          return base::ok();
+        }
+        return Error::from_errno("unmount " + path);
+      }
+    }
+    return Error(Errc::kResourceExhausted, path + " is mounted over and over");
+  };
+  note(remove_netns(router_netns(run_dir, node)));
+  note(base::remove_file(mark_file(run_dir, node)));
+  for (const std::string& dir : {bpf_dir(run_dir), netns_dir(run_dir)}) {
+    note(unmount(dir));
+    note(base::remove_dir(dir));
+  }
+  return failures;
+}
+
+Attach Router::attach() const noexcept { return state_->attach; }
+const std::string& Router::netns_path() const noexcept { return state_->netns_path; }
+
+Router::Router(std::unique_ptr<State> state) : state_(std::move(state)) {}
+Router::Router(Router&&) noexcept = default;
+Router& Router::operator=(Router&&) noexcept = default;
+Router::~Router() = default;
+
+}  // namespace cellrund::netpolicy
