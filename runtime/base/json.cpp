@@ -193,6 +193,10 @@ Result<Value> parse(std::string_view text, const Limits& limits) {
   if (text.starts_with("\xEF\xBB\xBF")) {
     return Error(Errc::kInvalidArgument, "a byte order mark");
   }
+  // nlohmann's lexer takes a NUL for the end of the input and never looks behind it.
+  if (text.find('\0') != std::string_view::npos) {
+    return Error(Errc::kInvalidArgument, "a NUL byte");
+  }
   Builder builder(limits);
   bool parsed = false;
   try {

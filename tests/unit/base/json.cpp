@@ -12,6 +12,8 @@ TEST_CASE("what other JSON readers disagree about is refused") {
     CAPTURE(text);
     CHECK_FALSE(json::parse(text, {}).ok());
   }
+  CHECK_FALSE(json::parse(std::string("{}\0", 3), {}).ok());
+  CHECK_FALSE(json::parse(std::string("{}\0{\"a\":1}", 10), {}).ok());
 }
 
 TEST_CASE("depth, size and members are bounded") {
