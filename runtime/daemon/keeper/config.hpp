@@ -26,6 +26,9 @@ base::Status validate(const Config& config);
 // The command line that stands for it, without the program's name.
 [[nodiscard]] std::vector<std::string> to_arguments(const Config& config);
 
+// The second socket of containerd, on which shims report events.
+[[nodiscard]] std::string ttrpc_socket(const Config& config);
+
 // containerd's config.toml, version 2 (containerd 1.5 to 2.x).
 [[nodiscard]] std::string containerd_toml(const Config& config);
 

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/process.hpp"
@@ -32,6 +33,8 @@ struct KeeperState {
 base::Result<ContainerdState> read_containerd_state(const std::string& run_dir);
 base::Result<KeeperState> read_keeper_state(const std::string& run_dir);
 
+// `where` stands in front of an error.
+base::Result<ContainerdState> decode_containerd_state(std::string_view text, const std::string& where);
 [[nodiscard]] std::string encode(const ContainerdState& state);
 [[nodiscard]] std::string encode(const KeeperState& state);
 
