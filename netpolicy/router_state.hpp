@@ -6,7 +6,6 @@
 
 #include "base/fd.hpp"
 #include "base/file.hpp"
-#include "netpolicy/closer.hpp"
 #include "netpolicy/filter.hpp"
 #include "netpolicy/router.hpp"
 
@@ -20,7 +19,6 @@ struct Router::State {
   Attach attach = Attach::kTcx;
   std::uint32_t allow_mark = 0;
   FilterProgram program;
-  Closer closer;
 };
 
 }  // namespace cellrund::netpolicy

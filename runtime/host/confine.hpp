@@ -39,10 +39,10 @@ base::Status set_limits(const BoxLimits& limits);
 // Drops every capability but `keep` from all sets (capabilities(7)), the bounding set included, and sets no_new_privs.
 base::Status keep_capabilities(std::span<const int> keep);
 
-// Which system calls a helper may make from now on; anything else kills the process (SECCOMP_RET_KILL_PROCESS).
+// Which system calls a helper may make from now on.
 enum class SeccompProfile {
-  kUnpacker,    // file operations below its root and reads of the descriptors it has; no exec, no fork, no socket
-  kMkfs,        // what mkfs.erofs needs, its exec included
+  kUnpacker,  // file operations and the descriptors it has; no exec, no fork, no socket. Anything else kills it
+  kMkfs,      // what mkfs.erofs needs, its exec included. Anything else is ENOSYS
 };
 base::Status apply_seccomp(SeccompProfile profile);
 

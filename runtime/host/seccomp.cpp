@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include <array>
+#include <cerrno>
 #include <memory>
 
 #include "host/confine.hpp"
@@ -45,6 +46,7 @@ constexpr std::array kMkfsOnly{
     SCMP_SYS(getpid),      SCMP_SYS(getuid),     SCMP_SYS(geteuid),        SCMP_SYS(getgid),
     SCMP_SYS(getegid),     SCMP_SYS(sysinfo),    SCMP_SYS(unlink),         SCMP_SYS(copy_file_range),
     SCMP_SYS(sched_getaffinity), SCMP_SYS(dup),  SCMP_SYS(dup2),           SCMP_SYS(umask),
+    SCMP_SYS(getppid),     SCMP_SYS(gettid),     SCMP_SYS(statfs),         SCMP_SYS(fstatfs),
     SCMP_SYS(listxattr),   SCMP_SYS(llistxattr), SCMP_SYS(lgetxattr),      SCMP_SYS(getxattr),
 };
 
@@ -62,8 +64,9 @@ int allow(scmp_filter_ctx context, const std::array<int, N>& calls) {
 }  // namespace
 
 Status apply_seccomp(SeccompProfile profile) {
-  const std::unique_ptr<void, void (*)(scmp_filter_ctx)> context(::seccomp_init(SCMP_ACT_KILL_PROCESS),
-                                                                 &::seccomp_release);
+  // A foreign program may try a call that its other versions do without; ours may not, and dies.
+  const std::uint32_t otherwise = profile == SeccompProfile::kMkfs ? SCMP_ACT_ERRNO(ENOSYS) : SCMP_ACT_KILL_PROCESS;
+  const std::unique_ptr<void, void (*)(scmp_filter_ctx)> context(::seccomp_init(otherwise), &::seccomp_release);
   if (!context) {
     return Error(Errc::kResourceExhausted, "seccomp_init");
   }

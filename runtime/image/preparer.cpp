@@ -1,0 +1,190 @@
+#include "image/preparer.hpp"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <condition_variable>
+#include <map>
+#include <set>
+
+#include "base/file.hpp"
+#include "base/guarded.hpp"
+#include "crypto/digest.hpp"
+#include "image/oci.hpp"
+#include "image/rootfs_builder.hpp"
+#include "image/rootfs_cache.hpp"
+
+namespace cellrund::image {
+namespace {
+
+using base::Deadline;
+using base::Errc;
+using base::Error;
+using base::Result;
+using base::UniqueFd;
+using model::Reason;
+
+// One version of one file: changes with every rewrite and every replacement.
+struct FileVersion {
+  base::FileId id;
+  std::int64_t size = 0;
+  std::int64_t changed_ns = 0;  // ctime: cannot be set back without the clock
+  friend bool operator==(const FileVersion&, const FileVersion&) = default;
+};
+
+Result<FileVersion> version_of(const UniqueFd& fd) {
+  struct stat st {};
+  if (::fstat(fd.get(), &st) != 0) {
+    return Error::from_errno("stat");
+  }
+  return FileVersion{{st.st_dev, st.st_ino}, st.st_size, st.st_ctim.tv_sec * 1'000'000'000 + st.st_ctim.tv_nsec};
+}
+
+struct OpenImage {
+  CachedImage image;
+  UniqueFd rootfs;
+};
+
+}  // namespace
+
+class Preparer::Work {
+ public:
+  explicit Work(PreparerOptions options) : options_(std::move(options)) {}
+  [[nodiscard]] const std::string& images_dir() const noexcept { return options_.images_dir; }
+
+  Result<OpenImage, ImageFailure> get(const model::ImageRef& ref, ContentStore& store, Deadline deadline) {
+    if (!crypto::is_digest_text(ref.digest)) {
+      return ImageFailure{Reason::kImageInvalid, "the image reference has no sha256 digest"};
+    }
+    CR_CHECK(begin(ref.digest, deadline));
+    const Turn turn(*this, ref.digest);
+    return get_alone(ref, store, deadline);
+  }
+
+ private:
+  struct State {
+    std::set<std::string> busy;                    // digests that one thread works on
+    std::map<std::string, FileVersion> verified;   // files whose bytes were hashed by this process
+  };
+
+  // Ends what begin() has begun.
+  class Turn {
+   public:
+    Turn(Work& work, std::string digest) : work_(work), digest_(std::move(digest)) {}
+    Turn(const Turn&) = delete;
+    Turn& operator=(const Turn&) = delete;
+    Turn(Turn&&) = delete;
+    Turn& operator=(Turn&&) = delete;
+    ~Turn() { work_.end(digest_); }
+
+   private:
+    Work& work_;
+    std::string digest_;
+  };
+
+  Result<base::Unit, ImageFailure> begin(const std::string& digest, Deadline deadline) {
+    auto state = state_.lock();
+    while (state->busy.contains(digest)) {
+      if (deadline.expired()) {
+        return ImageFailure{Reason::kStartDeadlineExceeded, "image " + digest + " is still being prepared for another job"};
+      }
+      state.wait(changed_, deadline);
+    }
+    state->busy.insert(digest);
+    return base::Unit{};
+  }
+
+  void end(const std::string& digest) {
+    state_.lock()->busy.erase(digest);
+    changed_.notify_all();
+  }
+
+  Result<OpenImage, ImageFailure> get_alone(const model::ImageRef& ref, ContentStore& store, Deadline deadline) {
+    auto cached = open_cached(ref.digest);
+    if (!cached.ok()) {
+      return image_failure(cached.error(), Reason::kImagePullFailed);
+    }
+    if (cached->has_value()) {
+      // The bytes are pinned by digest, but the name is a claim of the job until the store has confirmed it.
+      CR_CHECK(confirm_name(ref, (*cached)->image, store, deadline));
+      return std::move(**cached);
+    }
+    (void)CR_TRY(build_rootfs(options_, ref, store, deadline));
+    auto built = open_cached(ref.digest);
+    if (!built.ok() || !built->has_value()) {
+      return ImageFailure{Reason::kImagePullFailed, "image " + ref.digest + " vanished after it was prepared"};
+    }
+    return std::move(**built);
+  }
+
+  // nullopt: it has to be made (again). Hashes the file when this process has not seen this version of it yet.
+  Result<std::optional<OpenImage>> open_cached(const std::string& digest) {
+    std::optional<CachedImage> image = CR_TRY(load_cached(options_.images_dir, digest));
+    if (!image.has_value()) {
+      return std::optional<OpenImage>();
+    }
+    auto fd = base::open_file(rootfs_file(options_.images_dir, digest), O_RDONLY | O_NOFOLLOW);
+    if (!fd.ok()) {
+      return fd.error().code() == Errc::kNotFound ? Result<std::optional<OpenImage>>(std::nullopt)
+                                                  : Result<std::optional<OpenImage>>(std::move(fd).error());
+    }
+    const FileVersion version = CR_TRY(version_of(*fd));
+    if (!is_verified(digest, version)) {
+      auto actual = crypto::digest_of_fd(fd->get(), image->rootfs_bytes);
+      if (!actual.ok() || *actual != image->rootfs_digest) {
+        return std::optional<OpenImage>();  // damaged: the layers are the truth, so it is made again
+      }
+      state_.lock()->verified[digest] = version;
+    }
+    return std::optional<OpenImage>(OpenImage{std::move(*image), std::move(*fd)});
+  }
+
+  bool is_verified(const std::string& digest, const FileVersion& version) {
+    auto state = state_.lock();
+    const auto known = state->verified.find(digest);
+    return known != state->verified.end() && known->second == version;
+  }
+
+  Result<base::Unit, ImageFailure> confirm_name(const model::ImageRef& ref, CachedImage& image, ContentStore& store,
+                                                Deadline deadline) {
+    if (std::find(image.repositories.begin(), image.repositories.end(), ref.repository) != image.repositories.end()) {
+      return base::Unit{};
+    }
+    auto record = store.find_image(ref.text(), deadline).context("find image");
+    if (!record.ok()) {
+      return image_failure(record.error(), Reason::kImagePullFailed);
+    }
+    if (record->target.digest != ref.digest) {
+      return ImageFailure{Reason::kImageDigestMismatch, "image record " + ref.text() + " points at " + record->target.digest};
+    }
+    image.repositories.push_back(ref.repository);
+    auto saved = save_cached(options_.images_dir, image);
+    if (!saved.ok()) {
+      return image_failure(saved.error(), Reason::kImagePullFailed);
+    }
+    return base::Unit{};
+  }
+
+  PreparerOptions options_;
+  base::Guarded<State> state_;
+  std::condition_variable changed_;
+};
+
+Preparer::Preparer(std::unique_ptr<Work> work) : work_(std::move(work)) {}
+Preparer::~Preparer() = default;
+
+Result<std::unique_ptr<Preparer>> Preparer::create(PreparerOptions options) {
+  CR_CHECK(base::make_dirs(options.images_dir, 0700).context("prepare images"));
+  CR_CHECK(remove_unfinished(options.images_dir).context("prepare images"));
+  return std::unique_ptr<Preparer>(new Preparer(std::make_unique<Work>(std::move(options))));
+}
+
+Result<model::PreparedImage, ImageFailure> Preparer::prepare(const model::ImageRef& ref, ContentStore& store,
+                                                             Deadline deadline) {
+  OpenImage open = CR_TRY(work_->get(ref, store, deadline));
+  return model::PreparedImage(ref, std::move(open.image.config), rootfs_file(work_->images_dir(), ref.digest),
+                              std::move(open.image.rootfs_digest), std::move(open.rootfs));
+}
+
+}  // namespace cellrund::image
