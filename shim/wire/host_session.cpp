@@ -143,12 +143,7 @@ void HostSession::handle(const FrameView& frame, std::vector<Event>& events) {
       if (!exit.ok()) {
         break;
       }
-      const bool ran = exit->kind == ExitKind::kExited || exit->kind == ExitKind::kSignaled;
-      const bool in_order =
-          ran ? state_ == State::kRunning
-              : state_ == State::kStartSent ||
-                    (exit->kind == ExitKind::kSetupFailed && (state_ == State::kWorkloadSent || state_ == State::kReady));
-      if (!in_order) {
+      if (!may_end_with(exit->kind)) {
         break;
       }
       state_ = State::kExited;
@@ -167,6 +162,20 @@ void HostSession::handle(const FrameView& frame, std::vector<Event>& events) {
       break;
   }
   fail(events, "frame of type " + std::to_string(static_cast<unsigned>(frame.type)) + " is malformed or out of order");
+}
+
+bool HostSession::may_end_with(ExitKind kind) const noexcept {
+  switch (kind) {
+    case ExitKind::kExited:
+      return state_ == State::kRunning;
+    case ExitKind::kSignaled:  // a SIGKILL may overtake exec
+      return state_ == State::kRunning || state_ == State::kStartSent;
+    case ExitKind::kExecFailed:
+      return state_ == State::kStartSent;
+    case ExitKind::kSetupFailed:
+      return state_ == State::kWorkloadSent || state_ == State::kReady || state_ == State::kStartSent;
+  }
+  return false;
 }
 
 void HostSession::handle_output(Stream stream, base::BytesView data, std::vector<Event>& events) {

@@ -92,6 +92,7 @@ class HostSession {
 
   void queue(FrameType type, base::BytesView payload);
   void handle(const FrameView& frame, std::vector<Event>& events);
+  [[nodiscard]] bool may_end_with(ExitKind kind) const noexcept;
   void handle_output(Stream stream, base::BytesView data, std::vector<Event>& events);
   void handle_credit(base::BytesView payload, std::vector<Event>& events);
   void fail(std::vector<Event>& events, std::string what);

@@ -1,0 +1,80 @@
+// Agent: the guest's end of one cell, from HELLO to SHUTDOWN. One thread, one poll loop; everything it waits for is a
+// descriptor or a deadline. Wire order: shim/wire/host_session.hpp.
+#pragma once
+
+#include <array>
+#include <optional>
+
+#include "base/clock.hpp"
+#include "base/fd.hpp"
+#include "base/result.hpp"
+#include "shim/guest/cell.hpp"
+#include "shim/guest/channel.hpp"
+#include "shim/guest/platform.hpp"
+#include "shim/wire/messages.hpp"
+#include "shim/wire/workload.hpp"
+
+namespace cellrund::guest {
+
+class Agent {
+ public:
+  // `platform` outlives the agent. `channel_fd` is non-blocking.
+  Agent(Platform& platform, base::UniqueFd channel_fd) : platform_(platform), channel_(std::move(channel_fd)) {}
+
+  // Returns when the cell is over and said so as well as the channel allows. An error: the host broke the protocol, or
+  // this program could not go on; nothing of the workload is left in either case once the caller has left the platform.
+  base::Status run();
+
+ private:
+  enum class Phase { kHello, kWorkload, kPreparing, kReady, kStarting, kRunning, kDraining, kFlushing, kDone };
+
+  struct OutputStream {
+    base::UniqueFd pipe;
+    std::uint32_t credit = wire::kOutputWindow;
+  };
+
+  // One turn: waits for the next thing to happen, then handles all that did.
+  base::Status turn();
+  [[nodiscard]] std::optional<base::Deadline> phase_deadline() const;
+  base::Status on_channel(short revents);
+  base::Status on_frame(const wire::FrameView& frame);
+  base::Status on_hello(base::BytesView payload);
+  base::Status on_workload_piece(base::BytesView payload);
+  base::Status on_start(base::BytesView payload);
+  base::Status on_stdin(base::BytesView payload);
+  base::Status on_credit(base::BytesView payload);
+  base::Status on_cell();
+  base::Status on_timer();
+  void on_host_gone();
+  void pump_stdin();
+  void pump_output(wire::Stream stream);
+  void begin_drain();
+  void finish_drain(bool truncated);
+  void end_with(wire::Exit exit);
+
+  [[nodiscard]] OutputStream& output(wire::Stream stream) noexcept {
+    return outputs_[stream == wire::Stream::kStdout ? 0 : 1];
+  }
+  [[nodiscard]] bool can_pump(const OutputStream& stream) const noexcept;
+
+  Platform& platform_;
+  Channel channel_;
+  Phase phase_ = Phase::kHello;
+  wire::Nonce nonce_{};
+  base::Bytes encoded_workload_;
+  wire::Workload workload_;
+  std::optional<Cell> cell_;
+  wire::Exit exit_;
+  std::array<OutputStream, 2> outputs_;
+  base::UniqueFd stdin_pipe_;
+  base::Bytes stdin_;
+  bool stdin_closing_ = false;
+  bool host_gone_ = false;
+  base::UniqueFd timer_;  // the deadline, then its grace
+  std::int64_t stop_sent_boot_ns_ = 0;
+  std::int64_t kill_sent_boot_ns_ = 0;
+  std::optional<base::Deadline> phase_ends_;
+  std::optional<base::Deadline> quiet_until_;  // an empty virtio port reports hang-up all the time: ask again then
+};
+
+}  // namespace cellrund::guest

@@ -1,0 +1,60 @@
+// Cell: the workload and the small init that is PID 1 of its pid namespace.
+//
+//   cell-init (agent)  ──ctl──►  namespace init  ──fork──►  workload
+//
+// The namespace init builds the root file system in its own mount namespace, starts the workload, passes signals on to
+// it and reaps orphans. A workload that were PID 1 itself would ignore every signal that it has no handler for. When
+// the workload ends, or the namespace init is killed, the kernel kills everything else in the namespace.
+#pragma once
+
+#include <memory>
+#include <optional>
+
+#include "base/fd.hpp"
+#include "base/result.hpp"
+#include "shim/wire/messages.hpp"
+#include "shim/wire/workload.hpp"
+
+namespace cellrund::guest {
+
+// The agent's ends; all non-blocking.
+struct StdioPipes {
+  base::UniqueFd stdin_write;
+  base::UniqueFd stdout_read;
+  base::UniqueFd stderr_read;
+};
+
+class Cell {
+ public:
+  // clone3(2) with new pid, mount, IPC, UTS and cgroup namespaces, into `cgroup_fd` if that is not negative. The child
+  // starts to prepare at once. `channel_fd` is closed in the child.
+  static base::Result<Cell> create(const wire::Workload& workload, int cgroup_fd, int channel_fd);
+
+  // Readable when report() has something. Ask again after each report: it changes.
+  [[nodiscard]] int report_fd() const noexcept { return ctl_ ? ctl_.get() : pidfd_.get(); }
+  enum class Event { kNothing, kPrepared, kStarted, kEnded };
+  // Never blocks. After kEnded every process of the namespace is dead and exit() tells how the workload ended; do not
+  // call again.
+  base::Result<Event> report();
+  [[nodiscard]] const wire::Exit& exit() const noexcept { return exit_; }
+
+  // After kPrepared.
+  base::Status start();
+  // SIGKILL ends the whole namespace; every other signal goes to the workload.
+  base::Status signal(int signo);
+  [[nodiscard]] StdioPipes& stdio() noexcept { return stdio_; }
+
+ private:
+  Cell() = default;
+  base::Result<Event> reap();
+
+  base::UniqueFd pidfd_;
+  base::UniqueFd ctl_;
+  StdioPipes stdio_;
+  wire::Exit exit_;
+  bool started_ = false;
+  bool have_exit_ = false;
+  bool kill_sent_ = false;
+};
+
+}  // namespace cellrund::guest

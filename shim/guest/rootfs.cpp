@@ -1,0 +1,128 @@
+#include "shim/guest/rootfs.hpp"
+
+#include <fcntl.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "base/file.hpp"
+#include "shim/guest/devices.hpp"
+#include "shim/guest/image_mount.hpp"
+#include "shim/guest/paths.hpp"
+
+namespace cellrund::guest {
+namespace {
+
+using base::Error;
+using wire::Workload;
+
+// Where the pieces are put together. It exists in every root, and what it hides is hidden in this namespace alone.
+constexpr const char* kStage = "/run";
+constexpr std::uint64_t kDefaultUpperBytes = 64ULL << 20U;
+constexpr unsigned long kNoFiles = MS_NOSUID | MS_NODEV | MS_NOEXEC;
+
+// Of the host's or guest's kernel, of no use to a workload; the list is that of runc and containerd, and a little more.
+constexpr const char* kMasked[] = {"/proc/acpi",       "/proc/asound",    "/proc/interrupts", "/proc/kallsyms", "/proc/kcore",
+                                   "/proc/keys",       "/proc/key-users", "/proc/kmsg",       "/proc/kpagecount", "/proc/latency_stats",
+                                   "/proc/modules",    "/proc/sched_debug", "/proc/scsi",     "/proc/timer_list", "/proc/vmallocinfo",
+                                   "/sys/firmware",    "/sys/kernel/debug", "/sys/kernel/security", "/sys/kernel/tracing",
+                                   "/sys/fs/bpf",      "/sys/devices/virtual/powercap"};
+constexpr const char* kReadOnly[] = {"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"};
+
+base::Status stage_root(const Workload& workload) {
+  // Nothing that is mounted here may travel to another namespace, nor the other way.
+  CR_CHECK(mount_at("", "/", "", MS_REC | MS_PRIVATE, ""));
+  const std::uint64_t upper_bytes = workload.writable_root_bytes != 0 ? workload.writable_root_bytes : kDefaultUpperBytes;
+  CR_CHECK(mount_at("stage", kStage, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755,size=" + std::to_string(upper_bytes)));
+  for (const char* name : {"/run/lower", "/run/upper", "/run/work", "/run/root"}) {
+    CR_CHECK(base::make_dir(name, 0755));
+  }
+  CR_CHECK(mount_image(workload, "/run/lower"));
+  // The overlay stands even below a read-only root: it gives mount points that the image lacks.
+  const unsigned long suid = workload.no_new_privileges ? MS_NOSUID : 0;
+  return mount_at("root", "/run/root", "overlay", MS_NODEV | suid,
+                  "lowerdir=/run/lower,upperdir=/run/upper,workdir=/run/work");
+}
+
+// pivot_root(2), "pivot_root(".", ".")": the old root ends up stacked on the new one and is detached from there.
+base::Status enter_root() {
+  if (::chdir("/run/root") != 0) {
+    return Error::from_errno("chdir to the new root");
+  }
+  if (::syscall(SYS_pivot_root, ".", ".") != 0) {
+    return Error::from_errno("pivot_root");
+  }
+  if (::umount2(".", MNT_DETACH) != 0) {
+    return Error::from_errno("detach the old root");
+  }
+  if (::chdir("/") != 0) {
+    return Error::from_errno("chdir to /");
+  }
+  return base::ok();
+}
+
+base::Status mount_kernel_filesystems() {
+  CR_CHECK(ensure_dir("/proc", 0555));
+  CR_CHECK(mount_at("proc", "/proc", "proc", kNoFiles, ""));
+  CR_CHECK(ensure_dir("/sys", 0555));
+  CR_CHECK(mount_at("sysfs", "/sys", "sysfs", kNoFiles | MS_RDONLY, ""));
+  return populate_dev();
+}
+
+base::Status mask_paths() {
+  for (const char* path : kMasked) {
+    struct stat info {};
+    if (::lstat(path, &info) != 0) {
+      continue;  // this kernel does not have it
+    }
+    if (S_ISDIR(info.st_mode)) {
+      CR_CHECK(mount_at("mask", path, "tmpfs", kNoFiles | MS_RDONLY, "size=4k,nr_inodes=2,mode=0555"));
+    } else {
+      CR_CHECK(mount_at("/dev/null", path, "", MS_BIND, ""));
+    }
+  }
+  for (const char* path : kReadOnly) {
+    if (!base::exists(path)) {
+      continue;
+    }
+    CR_CHECK(mount_at(path, path, "", MS_BIND | MS_REC, ""));
+    CR_CHECK(mount_at("", path, "", MS_BIND | MS_REMOUNT | MS_RDONLY | kNoFiles, ""));
+  }
+  return base::ok();
+}
+
+base::Status mount_tmpfs(const Workload& workload) {
+  for (const wire::TmpfsMount& tmpfs : workload.tmpfs) {
+    char mode[8];
+    (void)std::snprintf(mode, sizeof(mode), "%o", tmpfs.mode);
+    CR_CHECK(ensure_dir(tmpfs.path, 0755));
+    CR_CHECK(mount_at("tmpfs", tmpfs.path, "tmpfs", MS_NOSUID | MS_NODEV,
+                      "size=" + std::to_string(tmpfs.size_bytes) + ",mode=" + mode));
+  }
+  return base::ok();
+}
+
+}  // namespace
+
+base::Status build_root(const Workload& workload) {
+  (void)::umask(0);  // every mode below is meant as written
+  CR_CHECK(stage_root(workload));
+  CR_CHECK(enter_root());
+  CR_CHECK(mount_kernel_filesystems());
+  CR_CHECK(mask_paths());
+  CR_CHECK(mount_tmpfs(workload));
+  for (const wire::FileEntry& file : workload.files) {
+    CR_CHECK(place_file(file));
+  }
+  CR_CHECK(ensure_dir(workload.cwd, 0755));
+  if (workload.read_only_root) {
+    const unsigned long suid = workload.no_new_privileges ? MS_NOSUID : 0;
+    CR_CHECK(mount_at("", "/", "", MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NODEV | suid, ""));
+  }
+  return base::ok();
+}
+
+}  // namespace cellrund::guest

@@ -1,0 +1,15 @@
+// The workload's root file system: EROFS image below, tmpfs above, joined by overlayfs; kernel file systems, devices,
+// masks, tmpfs mounts and files on it; all in the caller's own mount namespace.
+#pragma once
+
+#include "base/result.hpp"
+#include "shim/wire/workload.hpp"
+
+namespace cellrund::guest {
+
+// Precondition: the caller is alone in a fresh mount namespace and PID 1 of a fresh pid namespace.
+// Postcondition of success: "/" is the workload's root, nothing of the old root is reachable, cwd is "/".
+// On failure the namespace is unfit for anything.
+base::Status build_root(const wire::Workload& workload);
+
+}  // namespace cellrund::guest
