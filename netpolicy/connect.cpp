@@ -167,6 +167,8 @@ base::Result<NetworkedCell> Router::connect(const model::CellName& name, model::
     made.facts.canary_sent = canary.sent;
     made.facts.canary_blocked = canary.blocked;
     made.facts.canary_counted = canary.counted;
+    state_->closer.close_later(std::move(ends.cell_packets));
+    state_->closer.close_later(std::move(ends.router_packets));
     made.netns = std::move(ends.netns);
     made.host_ifindex = veth.host;
     made.attachment = attached.attachment();

@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <charconv>
 #include <cstdio>
+#include <system_error>
 
 #include "base/process.hpp"
 #include "crypto/random.hpp"
@@ -183,7 +184,12 @@ base::Result<Attach> parse_attach(std::string_view text) {
 base::Result<Router> Router::open(const RouterOptions& options) {
   CR_CHECK(prepare_netns_dir(netns_dir(options.run_dir)));
   CR_CHECK(prepare_bpf_dir(bpf_dir(options.run_dir)));
-  auto state = std::make_unique<State>();
+  std::unique_ptr<State> state;
+  try {
+    state = std::make_unique<State>();
+  } catch (const std::system_error& e) {  // the closer's thread: EAGAIN
+    return Error::from_errno("open router: start a thread", e.code().value());
+  }
   state->options = options;
   state->netns_path = router_netns(options.run_dir, options.node);
   state->netns = CR_TRY(adopt_or_create(state->netns_path));

@@ -6,6 +6,7 @@
 
 #include "base/fd.hpp"
 #include "base/file.hpp"
+#include "netpolicy/closer.hpp"
 #include "netpolicy/filter.hpp"
 #include "netpolicy/router.hpp"
 
@@ -19,6 +20,7 @@ struct Router::State {
   Attach attach = Attach::kTcx;
   std::uint32_t allow_mark = 0;
   FilterProgram program;
+  Closer closer;
 };
 
 }  // namespace cellrund::netpolicy

@@ -1,0 +1,238 @@
+#include "admit/capacity.hpp"
+
+#include <algorithm>
+#include <condition_variable>
+#include <deque>
+#include <map>
+#include <string>
+#include <utility>
+
+#include "base/guarded.hpp"
+
+namespace cellrund::admit {
+
+using base::Errc;
+using base::Error;
+using model::Reason;
+using model::Refusal;
+
+struct CapacityState {
+  struct Cell {
+    CapacityRequest request;
+    bool quarantined = false;
+  };
+  struct Waiting {
+    std::uint64_t id;
+    CapacityRequest request;
+  };
+  struct Shared {
+    std::uint64_t cpu_millis = 0, memory_bytes = 0;  // sums over `cells`
+    std::map<std::uint32_t, Cell> cells;             // by slot
+    std::deque<Waiting> queue;                       // in order of arrival
+    std::map<std::uint64_t, std::uint32_t> granted;  // place id → slot, not yet fetched by its wait()
+    std::uint64_t next_id = 0;
+  };
+
+  explicit CapacityState(const CapacityLimits& l) : limits(l) {}
+
+  const CapacityLimits limits;
+  base::Guarded<Shared> shared;
+  std::condition_variable changed;
+
+  [[nodiscard]] bool fits(const Shared& s, const CapacityRequest& request) const noexcept {
+    return s.cells.size() < limits.cells && request.cpu_millis <= limits.cpu_millis - std::min(s.cpu_millis, limits.cpu_millis) &&
+           request.memory_bytes <= limits.memory_bytes - std::min(s.memory_bytes, limits.memory_bytes);
+  }
+  static void take(Shared& s, std::uint32_t slot, const CapacityRequest& request) {
+    s.cells.emplace(slot, Cell{request});
+    s.cpu_millis += request.cpu_millis;
+    s.memory_bytes += request.memory_bytes;
+  }
+  static void give_back(Shared& s, std::uint32_t slot) {
+    const auto cell = s.cells.find(slot);
+    CR_ASSERT(cell != s.cells.end());
+    s.cpu_millis -= cell->second.request.cpu_millis;
+    s.memory_bytes -= cell->second.request.memory_bytes;
+    s.cells.erase(cell);
+  }
+  // Head of the line first, and nobody past it.
+  void grant(Shared& s) {
+    bool any = false;
+    while (!s.queue.empty() && fits(s, s.queue.front().request)) {
+      std::uint32_t slot = 0;
+      for (auto cell = s.cells.begin(); cell != s.cells.end() && cell->first == slot; ++cell) {
+        ++slot;
+      }
+      take(s, slot, s.queue.front().request);
+      s.granted.emplace(s.queue.front().id, slot);
+      s.queue.pop_front();
+      any = true;
+    }
+    if (any) {
+      changed.notify_all();
+    }
+  }
+};
+
+Ticket::Ticket(Ticket&& other) noexcept : state_(std::exchange(other.state_, nullptr)), slot_(other.slot_) {}
+
+Ticket& Ticket::operator=(Ticket&& other) noexcept {
+  if (this != &other) {
+    quarantine();
+    state_ = std::exchange(other.state_, nullptr);
+    slot_ = other.slot_;
+  }
+  return *this;
+}
+
+Ticket::~Ticket() { quarantine(); }
+
+void Ticket::release() noexcept {
+  if (CapacityState* state = std::exchange(state_, nullptr); state != nullptr) {
+    auto shared = state->shared.lock();
+    CapacityState::give_back(*shared, slot_);
+    state->grant(*shared);
+  }
+}
+
+void Ticket::quarantine() noexcept {
+  if (CapacityState* state = std::exchange(state_, nullptr); state != nullptr) {
+    state->shared.lock()->cells.at(slot_).quarantined = true;
+  }
+}
+
+Place::Place(Place&& other) noexcept : state_(std::exchange(other.state_, nullptr)), id_(other.id_) {}
+
+Place& Place::operator=(Place&& other) noexcept {
+  if (this != &other) {
+    leave();
+    state_ = std::exchange(other.state_, nullptr);
+    id_ = other.id_;
+  }
+  return *this;
+}
+
+Place::~Place() { leave(); }
+
+void Place::leave() noexcept {
+  CapacityState* state = std::exchange(state_, nullptr);
+  if (state == nullptr) {
+    return;
+  }
+  auto shared = state->shared.lock();
+  if (const auto granted = shared->granted.find(id_); granted != shared->granted.end()) {
+    CapacityState::give_back(*shared, granted->second);  // no cell ever used it
+    shared->granted.erase(granted);
+  } else {
+    std::erase_if(shared->queue, [this](const CapacityState::Waiting& w) { return w.id == id_; });
+  }
+  state->grant(*shared);
+}
+
+bool Place::ready() const { return state_ != nullptr && state_->shared.lock()->granted.contains(id_); }
+
+base::Result<Ticket, Reason> Place::wait(base::Deadline deadline, const std::atomic<bool>& cancelled) {
+  CR_ASSERT(state_ != nullptr);
+  Reason why = Reason::kStartDeadlineExceeded;
+  {
+    auto shared = state_->shared.lock();
+    while (true) {
+      if (cancelled.load()) {
+        why = Reason::kCancelledByUser;
+        break;
+      }
+      if (const auto granted = shared->granted.find(id_); granted != shared->granted.end()) {
+        Ticket ticket(std::exchange(state_, nullptr), granted->second);
+        shared->granted.erase(granted);
+        return ticket;
+      }
+      if (deadline.expired()) {
+        break;
+      }
+      shared.wait(state_->changed, deadline);
+    }
+  }
+  leave();
+  return why;
+}
+
+CapacityPool::CapacityPool(const CapacityLimits& limits) : state_(std::make_unique<CapacityState>(limits)) {
+  CR_ASSERT(limits.cells <= kMaxSlot + 1);
+}
+
+CapacityPool::~CapacityPool() = default;
+
+bool CapacityPool::can_ever_fit(const CapacityRequest& request) const noexcept {
+  const CapacityLimits& limits = state_->limits;
+  return limits.cells > 0 && request.cpu_millis <= limits.cpu_millis && request.memory_bytes <= limits.memory_bytes;
+}
+
+base::Result<Place, Refusal> CapacityPool::enter(const CapacityRequest& request) {
+  if (!can_ever_fit(request)) {
+    return Refusal{Reason::kNoCapacity, "the job, with its lane's overhead, is larger than this node",
+                   "ask for less, or submit to a larger node: `cellrun capacity`", "spec.resources.limits"};
+  }
+  auto shared = state_->shared.lock();
+  const bool must_wait = !shared->queue.empty() || !state_->fits(*shared, request);
+  if (must_wait && shared->queue.size() >= state_->limits.queue) {
+    return Refusal{Reason::kNoCapacity, "the node is full and " + std::to_string(shared->queue.size()) + " jobs wait already",
+                   "submit again later", {}};
+  }
+  const std::uint64_t id = shared->next_id++;
+  shared->queue.push_back({id, request});
+  state_->grant(*shared);
+  return Place(state_.get(), id);
+}
+
+base::Result<Ticket> CapacityPool::adopt(std::uint32_t slot, const CapacityRequest& request) {
+  if (slot > kMaxSlot) {
+    return Error(Errc::kInvalidArgument, "adopt cell: slot " + std::to_string(slot) + ": out of range");
+  }
+  auto shared = state_->shared.lock();
+  if (shared->cells.contains(slot)) {
+    return Error(Errc::kAlreadyExists, "adopt cell: slot " + std::to_string(slot) + ": taken");
+  }
+  CapacityState::take(*shared, slot, request);
+  return Ticket(state_.get(), slot);
+}
+
+base::Status CapacityPool::readmit(std::uint32_t slot) {
+  auto shared = state_->shared.lock();
+  const auto cell = shared->cells.find(slot);
+  if (cell == shared->cells.end() || !cell->second.quarantined) {
+    return Error(Errc::kNotFound, "readmit cell: slot " + std::to_string(slot) + ": not quarantined");
+  }
+  CapacityState::give_back(*shared, slot);
+  state_->grant(*shared);
+  return base::ok();
+}
+
+void CapacityPool::wake() {
+  // Under the lock: a waiter is either before its look at `cancelled` or already in the wait.
+  const auto shared = state_->shared.lock();
+  state_->changed.notify_all();
+}
+
+CapacityUse CapacityPool::use() const {
+  auto shared = state_->shared.lock();
+  CapacityUse out{.total = state_->limits, .cpu_millis = shared->cpu_millis, .memory_bytes = shared->memory_bytes};
+  out.cells = static_cast<std::uint32_t>(shared->cells.size());
+  for (const auto& [slot, cell] : shared->cells) {
+    out.quarantined += cell.quarantined ? 1U : 0U;
+  }
+  out.queued = static_cast<std::uint32_t>(shared->queue.size());
+  return out;
+}
+
+std::vector<std::uint32_t> CapacityPool::quarantined_slots() const {
+  auto shared = state_->shared.lock();
+  std::vector<std::uint32_t> out;
+  for (const auto& [slot, cell] : shared->cells) {
+    if (cell.quarantined) {
+      out.push_back(slot);
+    }
+  }
+  return out;
+}
+
+}  // namespace cellrund::admit

@@ -1,0 +1,20 @@
+// A look into another network namespace from a throw-away thread: the thread enters, does the one job and ends with its
+// namespace, so that no thread that lives on is ever in a foreign one. Source: setns(2), netlink(7). Internal to residue.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+
+#include "base/fd.hpp"
+#include "base/result.hpp"
+
+namespace cellrund::residue {
+
+// Runs `job` on a thread inside the namespace and waits for it. The job must not throw.
+base::Status in_network_namespace(int netns_fd, const std::function<void()>& job);
+
+// SO_NETNS_COOKIE of a namespace (kernel 5.14): never reused in one boot, unlike its inode number.
+base::Result<std::uint64_t> network_cookie(int netns_fd);
+
+}  // namespace cellrund::residue

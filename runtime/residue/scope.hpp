@@ -1,0 +1,72 @@
+// What a scan looks for, and where. Plain values; the caller fills them from the journal and the configuration.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/clock.hpp"
+#include "model/inventory.hpp"
+#include "model/node.hpp"
+
+namespace cellrund::residue {
+
+// The containerd whose objects are looked at. Its answers are one source among others: the bundles, sockets and
+// processes that it manages are looked at beside it.
+struct ContainerdPlace {
+  std::string socket;             // /run/cellrun/containerd.sock
+  std::string state;              // "state" of its config: bundles in <state>/io.containerd.runtime.v2.task/<namespace>
+  std::string root;               // "root" of its config: the same folder, kept over a restart
+  std::string name_space = "cellrun";
+  std::string shim_sockets = "/run/containerd/s";  // fixed in containerd (defaults.DefaultStateDir + "/s")
+};
+
+struct Paths {
+  std::string run_dir = "/run/cellrun";
+  // Both under run_dir unless the configuration says otherwise.
+  std::string netns_dir;     // empty: <run_dir>/netns
+  std::string bpf_dir;       // empty: <run_dir>/bpf, a bpffs
+  std::string router_netns;  // empty: <netns_dir>/cr-<tag>-router
+  // Absent: this lane (or node) has no containerd, and its probes are left out of the report. An inventory that names
+  // containerd objects is then UNKNOWN.
+  std::optional<ContainerdPlace> containerd;
+  std::string proc = "/proc";
+};
+
+// How long a scan looks again before it believes what it sees. Kernel objects are freed behind our back (BPF by RCU,
+// network namespaces by a work queue, zombies by their parent), and containerd may be restarting.
+struct Patience {
+  base::Nanoseconds kernel = std::chrono::seconds(2);
+  base::Nanoseconds containerd = std::chrono::seconds(10);
+};
+
+// One cell after its teardown.
+struct CellScope {
+  model::NodeTag node;
+  std::string uid;
+  std::optional<std::uint32_t> slot;     // claims link and BPF names of that slot; absent: journalled names only
+  std::optional<std::uint32_t> vmm_uid;  // set only if no other live cell runs under this uid
+  model::Inventory inventory;            // everything the journal intended or recorded
+  Paths paths;
+  Patience patience;
+};
+
+// A cell that is allowed to exist.
+struct LiveCell {
+  std::string uid;
+  std::optional<std::uint32_t> slot;
+  model::Inventory inventory;
+};
+
+// A whole node: everything that carries its tag and belongs to no live cell.
+struct NodeScope {
+  model::NodeTag node;
+  std::vector<LiveCell> live;
+  model::Inventory inventory;  // of cells that should be gone: their identities are looked for as well
+  Paths paths;
+  Patience patience;
+};
+
+}  // namespace cellrund::residue

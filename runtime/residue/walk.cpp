@@ -1,0 +1,385 @@
+#include "residue/walk.hpp"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <functional>
+
+#include "base/file.hpp"
+#include "residue/proc_text.hpp"
+
+namespace cellrund::residue {
+namespace {
+
+constexpr std::size_t kMaxText = 64UL * 1024;  // of one cmdline, environ or cgroup file; the rest cannot hide a marker
+                                               // of ours, which our own programs put in front
+constexpr std::size_t kMaxHolders = 64;        // per namespace
+constexpr std::size_t kMaxClaims = 512;
+
+// Programs of ours and of containerd that carry a cell's name in their arguments. Anyone else who names a cell (an
+// operator's grep, `cellrun inspect`) is only talking about it.
+constexpr std::array<std::string_view, 7> kRuntimes{"containerd-shim", "qemu-system", "cell-init", "cellrun-",
+                                                    "virtiofsd",       "runc",        "mkfs.erofs"};
+
+bool vanished(int err) noexcept { return err == ENOENT || err == ESRCH || err == ENOTDIR; }
+
+// Failures of one kind are told once, with a count: a host-wide EACCES is one fact, not ten thousand.
+class Failures {
+ public:
+  void add(pid_t pid, std::string_view what, int err) {
+    for (Kind& kind : kinds_) {
+      if (kind.what == what && kind.err == err) {
+        ++kind.count;
+        return;
+      }
+    }
+    kinds_.push_back({std::string(what), err, pid, 1});
+  }
+  void write_to(std::vector<std::string>& out) const {
+    for (const Kind& kind : kinds_) {
+      out.push_back(base::Error::from_errno("read /proc/" + std::to_string(kind.first) + "/" + kind.what, kind.err).message() +
+                    (kind.count > 1 ? ", and of " + std::to_string(kind.count - 1) + " more" : ""));
+    }
+  }
+
+ private:
+  struct Kind {
+    std::string what;
+    int err;
+    pid_t first;
+    std::size_t count;
+  };
+  std::vector<Kind> kinds_;
+};
+
+// Entry names of an open folder, straight from getdents64(2): readdir(3) would allocate a stream per process.
+template <typename F>
+int for_each_entry(int dir_fd, F each) {
+  alignas(8) std::array<char, 8192> buffer;
+  struct Entry {  // struct linux_dirent64
+    std::uint64_t ino;
+    std::int64_t off;
+    unsigned short reclen;
+    unsigned char type;
+    char name[1];
+  };
+  for (;;) {
+    const long n = ::syscall(SYS_getdents64, dir_fd, buffer.data(), buffer.size());
+    if (n < 0) {
+      return errno;
+    }
+    if (n == 0) {
+      return 0;
+    }
+    for (long at = 0; at < n;) {
+      const char* raw = buffer.data() + at;
+      unsigned short length = 0;
+      std::memcpy(&length, raw + offsetof(Entry, reclen), sizeof length);
+      const char* name = raw + offsetof(Entry, name);
+      if (name[0] >= '0' && name[0] <= '9') {  // pids, tids and descriptor numbers only
+        if (!each(name)) {
+          return 0;
+        }
+      }
+      at += length;
+    }
+  }
+}
+
+base::Result<std::string> prefix_of(int dir, const char* name) {
+  const base::UniqueFd fd = CR_TRY(base::open_at(dir, name, O_RDONLY));
+  std::string out;
+  std::array<char, 4096> buffer;
+  while (out.size() < kMaxText) {
+    const ssize_t n = ::read(fd.get(), buffer.data(), buffer.size());
+    if (n < 0 && errno == EINTR) {
+      continue;
+    }
+    if (n < 0) {
+      return base::Error::from_errno("read");
+    }
+    if (n == 0) {
+      break;
+    }
+    out.append(buffer.data(), static_cast<std::size_t>(n));
+  }
+  return out;
+}
+
+base::Result<Walker> identify_at(int dir, pid_t pid) {
+  const std::string text = CR_TRY(prefix_of(dir, "stat"));
+  auto stat = parse_stat(text);
+  if (!stat) {
+    return base::Error(base::Errc::kDataLoss, "/proc/" + std::to_string(pid) + "/stat is malformed");
+  }
+  return Walker{pid, stat->start_time, std::move(stat->comm), stat->exiting};
+}
+
+class Walking {
+ public:
+  Walking(const Subject& subject, base::Deadline deadline) : subject_(subject), deadline_(deadline) {}
+
+  Walk run() {
+    const std::string& proc = subject_.paths().proc;
+    auto dir = base::open_file(proc, O_RDONLY | O_DIRECTORY);
+    if (!dir.ok()) {
+      walk_.failures.push_back(dir.error().message());
+      return std::move(walk_);
+    }
+    const int err = for_each_entry(dir->get(), [&](const char* name) {
+      if (deadline_.expired()) {
+        walk_.failures.push_back("walk of " + proc + ": the deadline passed");
+        return false;
+      }
+      const auto pid = parse_number(name);
+      if (pid && *pid <= INT32_MAX) {
+        visit(dir->get(), name, static_cast<pid_t>(*pid));
+      }
+      return true;
+    });
+    if (err != 0) {
+      walk_.failures.push_back(base::Error::from_errno("list " + proc, err).message());
+    }
+    failures_.write_to(walk_.failures);
+    return std::move(walk_);
+  }
+
+ private:
+  void visit(int proc_fd, const char* name, pid_t pid) {
+    const base::UniqueFd dir(::openat(proc_fd, name, O_PATH | O_DIRECTORY | O_CLOEXEC));
+    if (!dir) {
+      fail(pid, "", errno);
+      return;
+    }
+    namespaces(dir.get(), pid, "ns/net", "ns/mnt");
+    held_folder(dir.get(), pid, "cwd");
+    held_folder(dir.get(), pid, "root");
+    descriptors(dir.get(), pid);
+    arguments(dir.get(), pid, "cmdline");
+    if (subject_.vmm_uid()) {
+      struct stat st {};
+      if (::fstat(dir.get(), &st) == 0 && st.st_uid == *subject_.vmm_uid()) {
+        claim(dir.get(), pid, "uid " + std::to_string(st.st_uid) + " of the cell's VMM");
+      }
+    }
+    if (subject_.breadth() == Breadth::kNode) {
+      arguments(dir.get(), pid, "environ");
+      groups(dir.get(), pid);
+      threads(dir.get(), pid, name);
+    }
+  }
+
+  void namespaces(int dir, pid_t pid, const char* net, const char* mnt) {
+    std::array<char, 64> buffer;
+    const auto note = [&](const char* path, std::string_view type, auto& into) {
+      const ssize_t n = ::readlinkat(dir, path, buffer.data(), buffer.size());
+      if (n < 0) {
+        fail(pid, path, errno);
+      } else if (const auto ino = namespace_inode({buffer.data(), static_cast<std::size_t>(n)}, type)) {
+        hold(into[*ino], pid, path);
+      }
+    };
+    note(net, "net", walk_.network);
+    note(mnt, "mnt", walk_.mount);
+  }
+
+  static void hold(std::vector<NamespaceHolder>& holders, pid_t pid, std::string via) {
+    if (holders.size() < kMaxHolders) {
+      holders.push_back({pid, std::move(via)});
+    }
+  }
+
+  void held_folder(int dir, pid_t pid, const char* what) {
+    const ssize_t n = ::readlinkat(dir, what, target_.data(), target_.size());
+    if (n < 0) {
+      fail(pid, what, errno);
+      return;
+    }
+    file({target_.data(), static_cast<std::size_t>(n)}, dir, what, dir, pid, what);
+  }
+
+  void descriptors(int dir, pid_t pid) {
+    const base::UniqueFd fds(::openat(dir, "fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (!fds) {
+      fail(pid, "fd", errno);
+      return;
+    }
+    std::size_t seen = 0;
+    const int err = for_each_entry(fds.get(), [&](const char* number) {
+      const ssize_t n = ::readlinkat(fds.get(), number, target_.data(), target_.size());
+      if (n < 0) {
+        fail(pid, "fd/N", errno);
+        return true;
+      }
+      const std::string_view target(target_.data(), static_cast<std::size_t>(n));
+      if (target.front() == '/') {
+        file(target, fds.get(), number, dir, pid, std::string("fd/") + number);
+      } else if (const auto net = namespace_inode(target, "net")) {
+        hold(walk_.network[*net], pid, std::string("fd/") + number);
+      } else if (const auto mnt = namespace_inode(target, "mnt")) {
+        hold(walk_.mount[*mnt], pid, std::string("fd/") + number);
+      }
+      constexpr std::size_t kBetweenLooksAtTheClock = 1024;
+      if (++seen % kBetweenLooksAtTheClock == 0 && deadline_.expired()) {
+        fail(pid, "fd", ETIMEDOUT);
+        return false;
+      }
+      return true;
+    });
+    if (err != 0) {
+      fail(pid, "fd", err);
+    }
+  }
+
+  // `at`/`name` is the magic link itself, to stat what it leads to.
+  void file(std::string_view target, int at, const char* name, int dir, pid_t pid, std::string via) {
+    std::string why = subject_.why_path(target);
+    if (why.empty()) {
+      constexpr std::string_view kDeleted = " (deleted)";
+      std::string_view path = target;
+      if (path.ends_with(kDeleted)) {
+        path.remove_suffix(kDeleted.size());
+      }
+      const model::InventoryItem* item = subject_.journalled_path(path);
+      const auto id = item != nullptr && item->name == path ? parse_object_id(item->identity) : std::nullopt;
+      struct stat st {};
+      if (!id || ::fstatat(at, name, &st, 0) != 0 || base::FileId{st.st_dev, st.st_ino} != id->file) {
+        return;
+      }
+      why = "journalled identity " + item->identity;
+    }
+    auto process = identify_at(dir, pid);
+    if (process.ok() && walk_.files.size() < kMaxClaims) {
+      walk_.files.push_back({std::move(*process), std::move(via), std::string(target), std::move(why)});
+    }
+  }
+
+  void arguments(int dir, pid_t pid, const char* what) {
+    const auto text = prefix_of(dir, what);
+    if (!text.ok()) {
+      fail(pid, what, text.error().os_errno());
+      return;
+    }
+    std::string why;
+    for (const std::string_view argument : split_nul(*text)) {
+      why = subject_.why_path(argument);
+      if (!why.empty()) {
+        break;
+      }
+    }
+    if (why.empty()) {
+      return;
+    }
+    const ssize_t n = ::readlinkat(dir, "exe", target_.data(), target_.size());
+    if (n < 0) {
+      fail(pid, "exe", errno);
+      return;
+    }
+    std::string_view program(target_.data(), static_cast<std::size_t>(n));
+    program.remove_prefix(program.rfind('/') + 1);
+    if (std::any_of(kRuntimes.begin(), kRuntimes.end(), [&](std::string_view r) { return program.starts_with(r); })) {
+      claim(dir, pid, why + " in its " + what);
+    }
+  }
+
+  void groups(int dir, pid_t pid) {
+    const auto text = prefix_of(dir, "cgroup");
+    if (!text.ok()) {
+      fail(pid, "cgroup", text.error().os_errno());
+      return;
+    }
+    std::string why;
+    for_each_line(*text, [&](std::string_view line) {
+      if (why.empty()) {
+        why = subject_.why_cgroup(line);
+      }
+    });
+    if (!why.empty()) {
+      claim(dir, pid, why);
+    }
+  }
+
+  void threads(int dir, pid_t pid, const char* leader) {
+    const base::UniqueFd tasks(::openat(dir, "task", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (!tasks) {
+      fail(pid, "task", errno);
+      return;
+    }
+    const int err = for_each_entry(tasks.get(), [&](const char* tid) {
+      if (std::string_view(tid) != leader) {
+        const std::string base = std::string("task/") + tid;
+        namespaces(dir, pid, (base + "/ns/net").c_str(), (base + "/ns/mnt").c_str());
+      }
+      return true;
+    });
+    if (err != 0) {
+      fail(pid, "task", err);
+    }
+  }
+
+  void claim(int dir, pid_t pid, std::string why) {
+    auto process = identify_at(dir, pid);
+    const bool known = std::any_of(walk_.processes.begin(), walk_.processes.end(),
+                                   [&](const ClaimedProcess& c) { return c.process.pid == pid; });
+    if (process.ok() && !known && walk_.processes.size() < kMaxClaims) {
+      walk_.processes.push_back({std::move(*process), std::move(why)});
+    }
+  }
+
+  void fail(pid_t pid, std::string_view what, int err) {
+    if (!vanished(err)) {
+      failures_.add(pid, what, err);
+    }
+  }
+
+  const Subject& subject_;
+  base::Deadline deadline_;
+  Walk walk_;
+  Failures failures_;
+  std::array<char, 4096> target_{};
+};
+
+}  // namespace
+
+base::Result<Walker> identify(const std::string& proc, pid_t pid) {
+  auto dir = base::open_file(proc + "/" + std::to_string(pid), O_PATH | O_DIRECTORY);
+  if (!dir.ok()) {
+    if (vanished(dir.error().os_errno())) {
+      return base::Error(base::Errc::kNotFound, "process " + std::to_string(pid) + " does not exist", ESRCH);
+    }
+    return std::move(dir).error();
+  }
+  auto walker = identify_at(dir->get(), pid);
+  if (!walker.ok() && vanished(walker.error().os_errno())) {
+    return base::Error(base::Errc::kNotFound, "process " + std::to_string(pid) + " does not exist", ESRCH);
+  }
+  return walker;
+}
+
+std::optional<pid_t> member_of_namespace(const std::string& proc, std::string_view type, std::uint64_t inode) {
+  const auto dir = base::open_file(proc, O_RDONLY | O_DIRECTORY);
+  std::optional<pid_t> member;
+  if (!dir.ok()) {
+    return member;
+  }
+  (void)for_each_entry(dir->get(), [&](const char* name) {  // what cannot be listed was reported by the walk
+    std::array<char, 64> buffer;
+    const std::string path = std::string(name) + "/ns/" + std::string(type);
+    const ssize_t n = ::readlinkat(dir->get(), path.c_str(), buffer.data(), buffer.size());
+    if (n > 0 && namespace_inode({buffer.data(), static_cast<std::size_t>(n)}, type) == inode) {
+      member = static_cast<pid_t>(parse_number(name).value_or(0));
+    }
+    return !member;
+  });
+  return member;
+}
+
+Walk walk_processes(const Subject& subject, base::Deadline deadline) { return Walking(subject, deadline).run(); }
+
+}  // namespace cellrund::residue

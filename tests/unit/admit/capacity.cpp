@@ -1,0 +1,197 @@
+#include "admit/capacity.hpp"
+
+#include <doctest/doctest.h>
+
+#include <set>
+#include <thread>
+#include <vector>
+
+#include "base/guarded.hpp"
+
+using namespace cellrund;
+using namespace std::chrono_literals;
+using admit::CapacityPool;
+using base::Deadline;
+using model::Reason;
+
+namespace {
+
+constexpr admit::CapacityLimits kFour{.cpu_millis = 4000, .memory_bytes = 4096, .cells = 4, .queue = 2};
+constexpr admit::CapacityRequest kOne{1000, 1024};
+const std::atomic<bool> kNever{false};
+
+admit::Ticket now(CapacityPool& pool, const admit::CapacityRequest& request = kOne) {
+  auto place = pool.enter(request);
+  REQUIRE(place.ok());
+  auto ticket = place->wait(Deadline::after(0ms), kNever);
+  REQUIRE(ticket.ok());
+  return std::move(*ticket);
+}
+
+}  // namespace
+
+TEST_CASE("capacity is taken by tickets and comes back on release only") {
+  CapacityPool pool(kFour);
+  {
+    admit::Ticket a = now(pool);
+    admit::Ticket b = now(pool);
+    CHECK(a.slot() == 0);
+    CHECK(b.slot() == 1);
+    CHECK(pool.use().cpu_millis == 2000);
+    CHECK(pool.use().memory_bytes == 2048);
+    CHECK(pool.use().cells == 2);
+    a.release();
+    a.release();  // settled: nothing happens
+    CHECK(pool.use().cells == 1);
+  }
+  // b was dropped without a word.
+  CHECK(pool.use().cells == 1);
+  CHECK(pool.use().quarantined == 1);
+  CHECK(pool.quarantined_slots() == std::vector<std::uint32_t>{1});
+  CHECK(now(pool).slot() == 0);  // and dropped again: quarantined too
+  CHECK(now(pool).slot() == 2);
+  CHECK(pool.readmit(1).ok());
+  CHECK_FALSE(pool.readmit(1).ok());
+  CHECK_FALSE(pool.readmit(3).ok());
+  CHECK(now(pool).slot() == 1);
+}
+
+TEST_CASE("a job that can never fit is refused at once") {
+  CapacityPool pool(kFour);
+  for (const admit::CapacityRequest& request : {admit::CapacityRequest{4001, 1}, {1, 4097}, {UINT64_MAX, UINT64_MAX}}) {
+    CHECK_FALSE(pool.can_ever_fit(request));
+    const auto place = pool.enter(request);
+    REQUIRE_FALSE(place.ok());
+    CHECK(place.error().reason == Reason::kNoCapacity);
+  }
+  CHECK(pool.can_ever_fit({4000, 4096}));
+  CapacityPool none({});
+  CHECK_FALSE(none.enter({0, 0}).ok());
+}
+
+TEST_CASE("the queue has an end, and a place that is left is free again") {
+  CapacityPool pool(kFour);
+  admit::Ticket all = now(pool, {4000, 4096});
+  auto first = pool.enter(kOne);
+  auto second = pool.enter(kOne);
+  REQUIRE(first.ok());
+  REQUIRE(second.ok());
+  CHECK(pool.enter(kOne).error().reason == Reason::kNoCapacity);
+  CHECK(pool.use().queued == 2);
+  {
+    const admit::Place leaves = std::move(*first);
+  }
+  CHECK(pool.use().queued == 1);
+  CHECK(pool.enter(kOne).ok());
+  all.release();
+}
+
+TEST_CASE("nobody overtakes the head of the line") {
+  CapacityPool pool(kFour);
+  admit::Ticket a = now(pool, {3000, 1024});
+  auto large = pool.enter({4000, 1024});
+  auto small = pool.enter(kOne);  // would fit right now
+  REQUIRE(large.ok());
+  REQUIRE(small.ok());
+  CHECK_FALSE(large->ready());
+  CHECK_FALSE(small->ready());
+  a.release();
+  CHECK(large->ready());
+  CHECK_FALSE(small->ready());
+  auto ticket = large->wait(Deadline::after(0ms), kNever);
+  REQUIRE(ticket.ok());
+  ticket->release();
+  CHECK(small->ready());
+}
+
+TEST_CASE("a place that was granted and then dropped gives its capacity back") {
+  CapacityPool pool(kFour);
+  {
+    auto place = pool.enter(kOne);
+    REQUIRE(place.ok());
+    CHECK(place->ready());
+    CHECK(pool.use().cells == 1);
+  }
+  CHECK(pool.use().cells == 0);
+  CHECK(pool.use().quarantined == 0);
+}
+
+TEST_CASE("waiting ends at the deadline") {
+  CapacityPool pool(kFour);
+  admit::Ticket all = now(pool, {4000, 4096});
+  auto place = pool.enter(kOne);
+  REQUIRE(place.ok());
+  const auto ticket = place->wait(Deadline::after(20ms), kNever);
+  REQUIRE_FALSE(ticket.ok());
+  CHECK(ticket.error() == Reason::kStartDeadlineExceeded);
+  CHECK(pool.use().queued == 0);
+  all.release();
+}
+
+TEST_CASE("waiting ends when it is cancelled") {
+  CapacityPool pool(kFour);
+  admit::Ticket all = now(pool, {4000, 4096});
+  auto place = pool.enter(kOne);
+  REQUIRE(place.ok());
+  std::atomic<bool> cancelled{false};
+  std::jthread canceller([&] {
+    cancelled = true;
+    pool.wake();
+  });
+  const auto ticket = place->wait(Deadline::after(60s), cancelled);
+  REQUIRE_FALSE(ticket.ok());
+  CHECK(ticket.error() == Reason::kCancelledByUser);
+  CHECK(pool.use().queued == 0);
+  all.release();
+}
+
+TEST_CASE("a cell of an earlier daemon keeps its slot") {
+  CapacityPool pool(kFour);
+  auto old = pool.adopt(0, kOne);
+  REQUIRE(old.ok());
+  CHECK_FALSE(pool.adopt(0, kOne).ok());
+  CHECK_FALSE(pool.adopt(CapacityPool::kMaxSlot + 1, kOne).ok());
+  auto beyond = pool.adopt(9, {9000, 9000});  // the limits have shrunk since
+  REQUIRE(beyond.ok());
+  auto place = pool.enter(kOne);
+  REQUIRE(place.ok());
+  CHECK_FALSE(place->ready());
+  beyond->release();
+  CHECK(place->ready());
+  CHECK(place->wait(Deadline::after(0ms), kNever)->slot() == 1);
+  old->release();
+}
+
+TEST_CASE("under many threads no slot is given twice and everything comes back") {
+  CapacityPool pool({.cpu_millis = 4000, .memory_bytes = 1U << 20U, .cells = 4, .queue = 1000});
+  base::Guarded<std::set<std::uint32_t>> live;
+  std::atomic<int> done{0};
+  {
+    std::vector<std::jthread> threads;
+    for (int t = 0; t < 8; ++t) {
+      threads.emplace_back([&] {
+        for (int i = 0; i < 50; ++i) {
+          auto place = pool.enter(kOne);
+          if (!place.ok()) {
+            return;
+          }
+          auto ticket = place->wait(Deadline::after(60s), kNever);
+          if (!ticket.ok()) {
+            return;
+          }
+          const std::uint32_t slot = ticket->slot();
+          if (!live.lock()->insert(slot).second) {
+            return;
+          }
+          live.lock()->erase(slot);
+          ticket->release();
+          ++done;
+        }
+      });
+    }
+  }
+  CHECK(done == 400);
+  CHECK(pool.use().cells == 0);
+  CHECK(pool.use().cpu_millis == 0);
+  CHECK(pool.use().queued == 0);
+}

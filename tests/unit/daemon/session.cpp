@@ -1,0 +1,297 @@
+// What one connection may do and see, by the peer's credentials.
+#include "daemon/session.hpp"
+
+#include <doctest/doctest.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <thread>
+
+#include "api/frame.hpp"
+#include "base/fd.hpp"
+#include "daemon/refusal_budget.hpp"
+#include "fake_node.hpp"
+
+using namespace cellrund;
+using namespace std::chrono_literals;
+using daemon_test::FakeNode;
+using daemon_test::kMine;
+using daemon_test::kOther;
+
+namespace {
+
+constexpr std::uint32_t kUser = 4242;
+
+// One session on a thread, and the peer's end of its connection.
+class Peer {
+ public:
+  explicit Peer(FakeNode& node, std::uint32_t uid = kUser, daemon::Door door = daemon::Door::kOrdinary,
+                daemon::Config::Limits limits = {})
+      : limits_(limits), refusals_(limits.refusals_per_second),
+        context_{node, refusals_, limits_, "1.2.3", "node-1", stopping_},
+        pair_(base::make_socket_pair(SOCK_STREAM).value()), thread_([this, uid, door] {
+          daemon::Session(context_, pair_.ours.get(), {uid, uid, 1}, door).run();
+          pair_.ours.reset();
+        }) {}
+  ~Peer() {
+    stopping_ = true;
+    pair_.theirs.reset();
+  }
+  Peer(const Peer&) = delete;
+  Peer& operator=(const Peer&) = delete;
+  Peer(Peer&&) = delete;
+  Peer& operator=(Peer&&) = delete;
+
+  void send(const api::Request& request) const {
+    REQUIRE(api::write_frame(pair_.theirs.get(), api::encode(request), base::Deadline::after(5s)).ok());
+  }
+  // The next response; nullopt when the connection was closed.
+  [[nodiscard]] std::optional<api::Response> receive() const {
+    auto frame = api::read_frame(pair_.theirs.get(), api::kMaxResponseBytes, 5s, 5s);
+    if (!frame.ok() || !frame->has_value()) {
+      return std::nullopt;
+    }
+    return api::decode_response(base::as_bytes(**frame)).value();
+  }
+  template <typename T>
+  [[nodiscard]] T ask(const api::Request& request) const {
+    send(request);
+    std::optional<api::Response> response = receive();
+    REQUIRE(response.has_value());
+    REQUIRE(std::holds_alternative<T>(*response));
+    return std::get<T>(std::move(*response));
+  }
+  [[nodiscard]] int fd() const { return pair_.theirs.get(); }
+
+ private:
+  daemon::Config::Limits limits_;
+  daemon::RefusalBudget refusals_;
+  std::atomic<bool> stopping_ = false;
+  daemon::SessionContext context_;
+  base::SocketPair pair_;
+  std::jthread thread_;
+};
+
+}  // namespace
+
+TEST_CASE("a submission is accepted, known again, or refused with everything a client needs") {
+  FakeNode node;
+  const Peer peer(node);
+  CHECK_FALSE(peer.ask<api::Submitted>(api::Submit{"x"}).already_known);
+  CHECK(peer.ask<api::Submitted>(api::Submit{"x"}).already_known);
+  const auto failure = peer.ask<api::Failure>(api::Submit{"refuse"});
+  CHECK(failure.reason == model::Reason::kExpired);
+  CHECK(failure.hint == "sign a new one");
+  CHECK(failure.field == "metadata.expiresAt");
+  CHECK_FALSE(failure.retryable);
+}
+
+TEST_CASE("a node that cannot write says so, and that is no refusal") {
+  FakeNode node;
+  node.change([](FakeNode::State& state) { state.disk_full = true; });
+  daemon::Config::Limits limits;
+  limits.refusals_per_second = 1;
+  const Peer peer(node, kUser, daemon::Door::kOrdinary, limits);
+  for (int i = 0; i < 5; ++i) {
+    const auto failure = peer.ask<api::Failure>(api::Submit{"x"});
+    CHECK(failure.code == base::Errc::kDataLoss);
+    CHECK(failure.reason == model::Reason::kNone);
+  }
+}
+
+TEST_CASE("above the budget of refusals the connection is closed, the node asked nothing, and the drop counted") {
+  FakeNode node;
+  daemon::Config::Limits limits;
+  limits.refusals_per_second = 3;
+  const Peer peer(node, kUser, daemon::Door::kOrdinary, limits);
+  int refused = 0;
+  for (int i = 0; i < 100; ++i) {
+    if (!api::write_frame(peer.fd(), api::encode(api::Request(api::Submit{"refuse"})), base::Deadline::after(5s)).ok()) {
+      break;
+    }
+    const auto response = peer.receive();
+    if (!response || std::get<api::Failure>(*response).reason == model::Reason::kNone) {
+      break;
+    }
+    ++refused;
+  }
+  CHECK(refused >= 3);
+  CHECK(refused < 100);
+  CHECK_FALSE(peer.receive().has_value());
+  CHECK(node.snapshot().dropped[kUser] == 1);
+  CHECK(node.snapshot().submissions == static_cast<std::uint64_t>(refused));
+}
+
+TEST_CASE("the budget refills with time and never above one second's worth") {
+  daemon::RefusalBudget budget(2);
+  CHECK(budget.reserve(1, 0));
+  CHECK(budget.reserve(1, 0));
+  CHECK_FALSE(budget.reserve(1, 0));
+  CHECK(budget.reserve(2, 0));  // another user has a budget of its own
+  CHECK(budget.reserve(1, 500'000'000));
+  CHECK_FALSE(budget.reserve(1, 500'000'000));
+  budget.give_back(1);
+  CHECK(budget.reserve(1, 500'000'000));
+  CHECK(budget.reserve(1, 3'600'000'000'000));
+  CHECK(budget.reserve(1, 3'600'000'000'000));
+  CHECK_FALSE(budget.reserve(1, 3'600'000'000'000));
+}
+
+TEST_CASE("a peer sees the contents of its own jobs alone") {
+  FakeNode node;
+  node.add(kMine, kUser);
+  node.add(kOther, kUser + 1);
+  node.close(kOther);
+  const Peer peer(node);
+  const auto mine = peer.ask<api::Job>(api::Get{kMine});
+  CHECK(mine.image == "registry.example/x@sha256:00");
+  CHECK_FALSE(mine.foreign);
+  for (const api::Request& request :
+       {api::Request(api::Get{kOther}), api::Request(api::Watch{kOther, 0}), api::Request(api::Logs{kOther, 0, 0, false}),
+        api::Request(api::Cancel{kOther}), api::Request(api::GetEvidence{kOther}), api::Request(api::GetFlows{kOther})}) {
+    const auto failure = peer.ask<api::Failure>(request);
+    CHECK(failure.code == base::Errc::kPermissionDenied);
+    CHECK(failure.uid == kOther);
+  }
+  CHECK_FALSE(node.snapshot().jobs[kOther].cancelled);
+  const auto list = peer.ask<api::JobList>(api::List{0});
+  REQUIRE(list.jobs.size() == 2);
+  CHECK(list.jobs[0].image == "registry.example/x@sha256:00");
+  CHECK(list.jobs[1].uid == kOther);
+  CHECK(list.jobs[1].foreign);
+  CHECK(list.jobs[1].image.empty());
+  CHECK(list.jobs[1].spec_digest.empty());
+  CHECK(list.jobs[1].outcome.message.empty());
+}
+
+TEST_CASE("root sees everything, and cancels as the operator what is not its own") {
+  FakeNode node;
+  node.add(kOther, kUser);
+  const Peer root(node, 0);
+  CHECK(root.ask<api::Job>(api::Get{kOther}).image == "registry.example/x@sha256:00");
+  (void)root.ask<api::Ack>(api::Cancel{kOther});
+  CHECK(node.snapshot().jobs[kOther].by_operator);
+}
+
+TEST_CASE("an owner cancels as the user") {
+  FakeNode node;
+  node.add(kMine, kUser);
+  const Peer peer(node);
+  (void)peer.ask<api::Ack>(api::Cancel{kMine});
+  CHECK(node.snapshot().jobs[kMine].cancelled);
+  CHECK_FALSE(node.snapshot().jobs[kMine].by_operator);
+}
+
+TEST_CASE("draining is for the admin socket") {
+  FakeNode node;
+  const Peer ordinary(node, 0);
+  CHECK(ordinary.ask<api::Failure>(api::SetDraining{true}).code == base::Errc::kPermissionDenied);
+  CHECK_FALSE(node.snapshot().draining);
+  const Peer admin(node, 0, daemon::Door::kAdmin);
+  (void)admin.ask<api::Ack>(api::SetDraining{true});
+  CHECK(admin.ask<api::Capacity>(api::GetCapacity{}).draining);
+}
+
+TEST_CASE("an unknown job and a name that is no uid are told apart") {
+  FakeNode node;
+  const Peer peer(node);
+  CHECK(peer.ask<api::Failure>(api::Get{kMine}).code == base::Errc::kNotFound);
+  CHECK(peer.ask<api::Failure>(api::Get{"../../etc/passwd"}).code == base::Errc::kInvalidArgument);
+  CHECK(peer.ask<api::Failure>(api::Get{""}).code == base::Errc::kInvalidArgument);
+}
+
+TEST_CASE("evidence comes when it is sealed") {
+  FakeNode node;
+  node.add(kMine, kUser);
+  const Peer peer(node);
+  CHECK(peer.ask<api::Failure>(api::GetEvidence{kMine}).code == base::Errc::kFailedPrecondition);
+  node.close(kMine);
+  CHECK(peer.ask<api::EvidenceEnvelope>(api::GetEvidence{kMine}).envelope == "{}");
+}
+
+TEST_CASE("a watch sends each change and ends with the job") {
+  FakeNode node;
+  node.add(kMine, kUser);
+  const Peer peer(node);
+  peer.send(api::Watch{kMine, 0});
+  CHECK(std::get<api::Job>(*peer.receive()).state == model::State::kAccepted);
+  node.change([](FakeNode::State& state) {
+    state.jobs[kMine].view.state = model::State::kRunning;
+    ++state.jobs[kMine].view.version;
+  });
+  CHECK(std::get<api::Job>(*peer.receive()).state == model::State::kRunning);
+  node.close(kMine);
+  CHECK(std::get<api::Job>(*peer.receive()).closed);
+  CHECK(std::holds_alternative<api::End>(*peer.receive()));
+  CHECK(peer.ask<api::Pong>(api::Ping{}).node_id == "node-1");  // the connection goes on
+}
+
+TEST_CASE("logs follow both streams byte for byte until the job is closed") {
+  FakeNode node;
+  node.add(kMine, kUser);
+  const std::string bytes("a\0\xff\n", 4);
+  node.change([&](FakeNode::State& state) { state.jobs[kMine].out = "old" + bytes; });
+  const Peer peer(node);
+  peer.send(api::Logs{kMine, 3, 0, true});
+  auto chunk = std::get<api::LogChunk>(*peer.receive());
+  CHECK(chunk.data == bytes);
+  CHECK(chunk.offset == 3);
+  CHECK(chunk.stream == api::Stream::kStdout);
+  node.change([](FakeNode::State& state) { state.jobs[kMine].err = "oops"; });
+  chunk = std::get<api::LogChunk>(*peer.receive());
+  CHECK(chunk.data == "oops");
+  CHECK(chunk.stream == api::Stream::kStderr);
+  node.change([](FakeNode::State& state) { state.jobs[kMine].out += "last"; });
+  node.close(kMine);
+  CHECK(std::get<api::LogChunk>(*peer.receive()).data == "last");
+  CHECK(std::holds_alternative<api::End>(*peer.receive()));
+}
+
+TEST_CASE("logs without follow end at the present end") {
+  FakeNode node;
+  node.add(kMine, kUser);
+  node.change([](FakeNode::State& state) { state.jobs[kMine].out.assign(200'000, 'x'); });
+  const Peer peer(node);
+  peer.send(api::Logs{kMine, 0, 0, false});
+  std::size_t total = 0;
+  for (;;) {
+    const api::Response response = peer.receive().value();
+    if (std::holds_alternative<api::End>(response)) {
+      break;
+    }
+    CHECK(std::get<api::LogChunk>(response).offset == total);
+    total += std::get<api::LogChunk>(response).data.size();
+  }
+  CHECK(total == 200'000);
+}
+
+TEST_CASE("garbage and oversized frames end the connection and are counted") {
+  FakeNode node;
+  SUBCASE("garbage") {
+    const Peer peer(node);
+    REQUIRE(api::write_frame(peer.fd(), "garbage", base::Deadline::after(5s)).ok());
+    CHECK(std::get<api::Failure>(*peer.receive()).code == base::Errc::kInvalidArgument);
+    CHECK_FALSE(peer.receive().has_value());
+  }
+  SUBCASE("oversized") {
+    const Peer peer(node);
+    REQUIRE(base::write_all(peer.fd(), base::as_bytes("\x7f\xff\xff\xff")).ok());
+    CHECK(std::get<api::Failure>(*peer.receive()).code == base::Errc::kResourceExhausted);
+    CHECK_FALSE(peer.receive().has_value());
+  }
+  CHECK(node.snapshot().dropped[kUser] == 1);
+  CHECK(node.snapshot().submissions == 0);
+}
+
+TEST_CASE("a half-closed peer still gets its answers") {
+  FakeNode node;
+  node.add(kMine, kUser);
+  const Peer peer(node);
+  peer.send(api::Logs{kMine, 0, 0, true});
+  REQUIRE(::shutdown(peer.fd(), SHUT_WR) == 0);
+  node.change([](FakeNode::State& state) { state.jobs[kMine].out = "late"; });
+  CHECK(std::get<api::LogChunk>(*peer.receive()).data == "late");
+  node.close(kMine);
+  CHECK(std::holds_alternative<api::End>(*peer.receive()));
+  CHECK_FALSE(peer.receive().has_value());
+}
