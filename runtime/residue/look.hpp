@@ -33,6 +33,9 @@ class Look {
   void blind(std::string cause, bool retry = false);
   void blind(const base::Error& error, bool retry = false) { blind(error.message(), retry); }
 
+  // A limit of this look that does not make it blind; stands in the report beside the method.
+  void note(const std::string& limit) { method_ += "; " + limit; }
+
   [[nodiscard]] const std::string& probe() const noexcept { return probe_; }
   [[nodiscard]] const std::vector<Finding>& findings() const noexcept { return findings_; }
   [[nodiscard]] const std::vector<Blindness>& blindness() const noexcept { return blindness_; }

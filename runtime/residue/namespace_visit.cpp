@@ -1,17 +1,64 @@
 #include "residue/namespace_visit.hpp"
 
+#include <fcntl.h>
 #include <sched.h>
 #include <sys/socket.h>
 
+#include <array>
 #include <cerrno>
+#include <cstring>
 #include <system_error>
 #include <thread>
+
+#include "base/file.hpp"
 
 #ifndef SO_NETNS_COOKIE
 #define SO_NETNS_COOKIE 71
 #endif
 
 namespace cellrund::residue {
+namespace {
+
+constexpr int kNsfsHandleType = 0xf1;  // FILEID_NSFS, include/linux/exportfs.h
+struct NsfsHandle {                    // include/uapi/linux/nsfs.h
+  std::uint64_t id = 0;
+  std::uint32_t type = CLONE_NEWNET;
+  std::uint32_t inode = 0;
+};
+// struct file_handle with room for the flexible part.
+struct Handle {
+  alignas(file_handle) std::array<char, sizeof(file_handle) + sizeof(NsfsHandle)> bytes{};
+  [[nodiscard]] file_handle* get() noexcept { return reinterpret_cast<file_handle*>(bytes.data()); }
+};
+
+// One socket option of the thread's own namespace.
+base::Result<std::uint64_t> cookie_here() {
+  const base::UniqueFd socket(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  std::uint64_t value = 0;
+  socklen_t size = sizeof value;
+  if (!socket || ::getsockopt(socket.get(), SOL_SOCKET, SO_NETNS_COOKIE, &value, &size) != 0) {
+    return base::Error::from_errno("read the cookie of a network namespace");
+  }
+  return value;
+}
+
+// The kernel's own handle of our namespace must look as expected, so that a changed layout is never read as "gone".
+bool handles_are_understood(int own_fd) {
+  Handle handle;
+  handle.get()->handle_bytes = sizeof(NsfsHandle);
+  int mount_id = 0;
+  if (::name_to_handle_at(own_fd, "", handle.get(), &mount_id, AT_EMPTY_PATH) != 0 ||
+      handle.get()->handle_type != kNsfsHandleType || handle.get()->handle_bytes != sizeof(NsfsHandle)) {
+    return false;
+  }
+  NsfsHandle own;
+  std::memcpy(&own, handle.get()->f_handle, sizeof own);
+  const auto cookie = cookie_here();
+  const auto id = base::file_id(own_fd);
+  return cookie.ok() && id.ok() && own.type == CLONE_NEWNET && own.id == *cookie && own.inode == id->ino;
+}
+
+}  // namespace
 
 base::Status in_network_namespace(int netns_fd, const std::function<void()>& job) {
   int err = 0;
@@ -35,17 +82,25 @@ base::Status in_network_namespace(int netns_fd, const std::function<void()>& job
 
 base::Result<std::uint64_t> network_cookie(int netns_fd) {
   base::Result<std::uint64_t> cookie = std::uint64_t{0};
-  CR_CHECK(in_network_namespace(netns_fd, [&] {
-    const base::UniqueFd socket(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-    std::uint64_t value = 0;
-    socklen_t size = sizeof value;
-    if (!socket || ::getsockopt(socket.get(), SOL_SOCKET, SO_NETNS_COOKIE, &value, &size) != 0) {
-      cookie = base::Error::from_errno("read the cookie of a network namespace");
-    } else {
-      cookie = value;
-    }
-  }));
+  CR_CHECK(in_network_namespace(netns_fd, [&] { cookie = cookie_here(); }));
   return cookie;
+}
+
+Existence network_namespace_existence(std::uint64_t inode, std::uint64_t cookie) {
+  const auto own = base::open_file("/proc/thread-self/ns/net", O_RDONLY);
+  if (!own.ok() || inode > UINT32_MAX || cookie == 0 || !handles_are_understood(own->get())) {
+    return Existence::kNotTold;
+  }
+  const NsfsHandle wanted{cookie, CLONE_NEWNET, static_cast<std::uint32_t>(inode)};
+  Handle handle;
+  handle.get()->handle_bytes = sizeof wanted;
+  handle.get()->handle_type = kNsfsHandleType;
+  std::memcpy(handle.get()->f_handle, &wanted, sizeof wanted);
+  const base::UniqueFd fd(::open_by_handle_at(own->get(), handle.get(), O_RDONLY | O_CLOEXEC));
+  if (fd) {
+    return Existence::kExists;
+  }
+  return errno == ESTALE ? Existence::kGone : Existence::kNotTold;
 }
 
 }  // namespace cellrund::residue

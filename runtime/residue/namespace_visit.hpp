@@ -17,4 +17,10 @@ base::Status in_network_namespace(int netns_fd, const std::function<void()>& job
 // SO_NETNS_COOKIE of a namespace (kernel 5.14): never reused in one boot, unlike its inode number.
 base::Result<std::uint64_t> network_cookie(int netns_fd);
 
+enum class Existence { kGone, kExists, kNotTold };
+
+// Whether that network namespace still exists in the kernel, whoever holds it: opens it by its file handle (kernel 6.18,
+// fs/nsfs.c struct nsfs_file_handle; the id in it is the cookie). kNotTold on older kernels.
+Existence network_namespace_existence(std::uint64_t inode, std::uint64_t cookie);
+
 }  // namespace cellrund::residue

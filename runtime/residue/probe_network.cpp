@@ -244,9 +244,10 @@ Look look_at_network_namespaces(Pass& pass) {
   }
   const auto holders = [&](std::uint64_t ino, const std::string& name, const std::string& identity, const ObjectId* id,
                            const std::string& why) {
+    std::size_t count = 0;
     const auto found = pass.walk().network.find(ino);
     if (found == pass.walk().network.end()) {
-      return;
+      return count;
     }
     for (const NamespaceHolder& holder : found->second) {
       if (id == nullptr || !is_other_namespace(subject, holder, *id, look)) {
@@ -255,8 +256,10 @@ Look look_at_network_namespaces(Pass& pass) {
                      why + ", held by " + (process.ok() ? process->comm : std::string("a process")) + " (pid " +
                          std::to_string(holder.pid) + ", " + holder.via + ")"},
                     true});
+        ++count;
       }
     }
+    return count;
   };
   for (const model::InventoryItem& item : subject.items(model::ItemKind::kNetns)) {
     if (item.identity.empty()) {
@@ -267,13 +270,24 @@ Look look_at_network_namespaces(Pass& pass) {
       look.blind("journalled network namespace " + item.name + ": identity is not dev:ino");
       continue;
     }
-    if (!claimed.contains(id->file.ino) && !bound->belongs_to_other(subject, id->file.ino) &&
-        !subject.is_live(model::ItemKind::kNetns, item.identity)) {
-      holders(id->file.ino, item.name, item.identity, &*id, "journalled identity");
+    if (claimed.contains(id->file.ino) || subject.is_live(model::ItemKind::kNetns, item.identity)) {
+      continue;
+    }
+    const Existence existence =
+        id->cookie ? network_namespace_existence(id->file.ino, *id->cookie) : Existence::kNotTold;
+    if (existence == Existence::kGone) {
+      continue;  // the kernel has no such namespace: whoever has this inode number now has another one
+    }
+    if (existence == Existence::kNotTold && bound->belongs_to_other(subject, id->file.ino)) {
+      continue;
+    }
+    if (holders(id->file.ino, item.name, item.identity, &*id, "journalled identity") == 0 &&
+        existence == Existence::kExists) {
+      look.found({{model::ItemKind::kNetns, item.name, item.identity, "exists in the kernel, held by nobody in sight"}, true});
     }
   }
   for (const std::uint64_t ino : claimed) {
-    holders(ino, "net:[" + std::to_string(ino) + "]", std::to_string(ino), nullptr, "bound under the cell's marker");
+    (void)holders(ino, "net:[" + std::to_string(ino) + "]", std::to_string(ino), nullptr, "bound under the cell's marker");
   }
   pass.add_walk_failures(look);
   return look;

@@ -28,6 +28,9 @@ class Pass {
     for (const std::string& failure : walk().failures) {
       look.blind(failure);
     }
+    if (!walk().closed_init.empty()) {
+      look.note(walk().closed_init);
+    }
   }
 
  private:

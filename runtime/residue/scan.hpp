@@ -8,8 +8,9 @@
 //               the cell; the VMM's uid. scan_node adds /proc/*/cgroup and environ. Not seen: processes of a PID
 //               namespace that is not below ours.
 //   cgroup      the cell's folder in every mounted hierarchy. Not seen: hierarchies mounted nowhere in our namespace.
-//   netns       its bind mount, /proc/*/ns/net, open descriptors on it, nsfs lines of every mount namespace. Not seen by
-//               scan_cell: a single thread (not a process) that sits in it; scan_node walks threads too.
+//   netns       its bind mount; whether the kernel still has it, by file handle (6.18 and a journalled cookie); else, and to
+//               name who holds it, /proc/*/ns/net and descriptors. Not seen by scan_cell on older kernels: a single
+//               thread that sits in it (scan_node walks threads too), or a socket that was made in it.
 //   link        RTM_GETLINK in the router's namespace and in ours, by name and by ifindex; scan_node: in every
 //               network namespace that a process or descriptor holds.
 //   mount       mountinfo of every mount namespace that has a process. Not seen: a mount namespace that only a
@@ -23,6 +24,7 @@
 //   open-file   cwd, root and descriptors of every process: files of the cell, deleted ones included. Not seen: files
 //               that are only mapped, or in flight in a Unix socket.
 //
+// PID 1 may be closed even to root (a security module); its descriptors are then taken on trust and the report says so.
 // Thread-safe; blocks until done, at most to the deadline. Enters network namespaces on throw-away threads only.
 // Needs CAP_SYS_ADMIN, CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH, CAP_NET_ADMIN; without them the answer is UNKNOWN.
 #pragma once

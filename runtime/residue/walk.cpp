@@ -333,7 +333,12 @@ class Walking {
   }
 
   void fail(pid_t pid, std::string_view what, int err) {
-    if (!vanished(err)) {
+    if (pid == 1 && (err == EACCES || err == EPERM)) {
+      walk_.closed_init = base::Error::from_errno("pid 1 is closed to root", err).message();
+      if (what == "ns/mnt") {
+        hold(walk_.mount[0], pid, "ns/mnt");
+      }
+    } else if (!vanished(err)) {
       failures_.add(pid, what, err);
     }
   }

@@ -45,10 +45,14 @@ struct ClaimedFile {
 
 struct Walk {
   std::map<std::uint64_t, std::vector<NamespaceHolder>> network;  // by inode
-  std::map<std::uint64_t, std::vector<NamespaceHolder>> mount;
+  std::map<std::uint64_t, std::vector<NamespaceHolder>> mount;  // 0: of a process that does not tell its namespace
   std::vector<ClaimedProcess> processes;
   std::vector<ClaimedFile> files;
   std::vector<std::string> failures;  // what could not be read; one line per kind of failure, with a count
+  // Set when a security module keeps even root out of PID 1's descriptors and namespaces. Init is as trusted as the
+  // kernel and no descendant of ours, so this alone does not make the host unknowable; the report names it. Its mounts,
+  // cgroup and identity are readable regardless, and are looked at. Any other closed process is a failure.
+  std::string closed_init;
 };
 
 // Who a process is, read through its own /proc folder. kNotFound when it ended.
