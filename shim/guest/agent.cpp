@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <climits>
+#include <utility>
 
 namespace cellrund::guest {
 namespace {
@@ -288,9 +289,11 @@ void Agent::pump_stdin() {
   }
   if (disposed > 0) {
     stdin_.erase(stdin_.begin(), stdin_.begin() + static_cast<std::ptrdiff_t>(disposed));
-    if (phase_ == Phase::kRunning) {
-      channel_.send(FrameType::kCredit, wire::encode(wire::Credit{Stream::kStdin, static_cast<std::uint32_t>(disposed)}));
-    }
+    stdin_owed_ += static_cast<std::uint32_t>(disposed);
+  }
+  // Input may arrive before the exec is done; the host takes CREDIT only after STARTED.
+  if (stdin_owed_ > 0 && phase_ == Phase::kRunning) {
+    channel_.send(FrameType::kCredit, wire::encode(wire::Credit{Stream::kStdin, std::exchange(stdin_owed_, 0)}));
   }
   if (stdin_closing_ && stdin_.empty()) {
     stdin_pipe_.reset();
@@ -328,6 +331,7 @@ base::Status Agent::on_cell() {
     case Cell::Event::kStarted:
       phase_ = Phase::kRunning;
       channel_.send(FrameType::kStarted, {});
+      pump_stdin();
       break;
     case Cell::Event::kEnded:
       begin_drain();

@@ -68,6 +68,7 @@ class Agent {
   std::array<OutputStream, 2> outputs_;
   base::UniqueFd stdin_pipe_;
   base::Bytes stdin_;
+  std::uint32_t stdin_owed_ = 0;  // disposed of, not yet announced
   bool stdin_closing_ = false;
   bool host_gone_ = false;
   base::UniqueFd timer_;  // the deadline, then its grace
