@@ -1,0 +1,34 @@
+// From a bundle's config.json (OCI runtime-spec 1.0) to what this runtime makes of it: a virtual machine and a workload
+// for cell-init. Whatever a spec asks for that a cell cannot honour refuses the task, by name; only what every OCI spec
+// carries as a matter of course (the standard mounts, masked paths, device rules) is satisfied by the guest's own set-up.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "base/result.hpp"
+#include "shim/annotations.hpp"
+#include "shim/wire/workload.hpp"
+
+namespace cellrund::shim {
+
+inline constexpr std::uint64_t kMebibyte = 1ULL << 20U;
+inline constexpr std::uint64_t kDefaultMemory = 256 * kMebibyte;
+inline constexpr std::uint64_t kLeastMemory = 96 * kMebibyte;
+
+struct CellPlan {
+  wire::Workload workload;
+  Annotations annotations;
+  unsigned vcpus = 1;
+  std::uint64_t memory_bytes = kDefaultMemory;
+  std::string netns_path;   // empty: a fresh, empty network namespace
+  std::string cgroup_path;  // linux.cgroupsPath, absolute, normal form
+};
+
+// kInvalidArgument for a malformed spec, kUnimplemented for one that asks for something a cell does not have.
+base::Result<CellPlan> parse_spec(std::string_view config_json);
+// Reads at most 2 MiB of `<bundle>/config.json`.
+base::Result<CellPlan> load_spec(const std::string& bundle);
+
+}  // namespace cellrund::shim
