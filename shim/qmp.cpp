@@ -1,0 +1,96 @@
+#include "shim/qmp.hpp"
+
+#include <utility>
+
+namespace cellrund::shim {
+namespace {
+
+using base::Errc;
+using base::Error;
+using base::Result;
+
+constexpr std::size_t kMaxLine = 64U << 10U;
+
+std::string version_text(const base::json::Value& greeting) {
+  const base::json::Value* version = greeting.find("QMP")->find("version");
+  const base::json::Value* qemu = version == nullptr ? nullptr : version->find("qemu");
+  if (qemu == nullptr) {
+    return {};
+  }
+  std::string text;
+  for (const char* part : {"major", "minor", "micro"}) {
+    const base::json::Value* number = qemu->find(part);
+    if (number == nullptr || number->as_int() == nullptr) {
+      return {};
+    }
+    text += (text.empty() ? "" : ".") + std::to_string(*number->as_int());
+  }
+  const base::json::Value* package = version->find("package");
+  if (package != nullptr && package->as_string() != nullptr && !package->as_string()->empty()) {
+    text += " (" + package->as_string()->substr(0, 64) + ")";
+  }
+  return text;
+}
+
+}  // namespace
+
+Result<std::vector<Qmp::Step>> Qmp::feed(base::BytesView bytes) {
+  in_.append(base::as_text(bytes));
+  std::vector<Step> steps;
+  for (std::size_t end = in_.find('\n'); end != std::string::npos; end = in_.find('\n')) {
+    const std::string text = in_.substr(0, end);
+    in_.erase(0, end + 1);
+    const Step step = CR_TRY(line(text).context("QMP"));
+    if (step != Step::kNothing) {
+      steps.push_back(step);
+    }
+  }
+  if (in_.size() > kMaxLine) {
+    return Error(Errc::kInvalidArgument, "QMP: a line is too long");
+  }
+  return steps;
+}
+
+Result<Qmp::Step> Qmp::line(std::string_view text) {
+  while (!text.empty() && (text.back() == '\r' || text.back() == ' ')) {
+    text.remove_suffix(1);
+  }
+  if (text.empty()) {
+    return Step::kNothing;
+  }
+  const base::json::Value value = CR_TRY(base::json::parse(text, {.max_bytes = kMaxLine, .max_depth = 16}));
+  if (value.find("event") != nullptr) {
+    return Step::kNothing;  // the process's own end tells what matters
+  }
+  if (value.find("error") != nullptr) {
+    return Error(Errc::kFailedPrecondition, "a command was refused");
+  }
+  if (state_ == State::kGreeting && value.find("QMP") != nullptr) {
+    version_ = version_text(value);
+    if (version_.empty()) {
+      return Error(Errc::kInvalidArgument, "the greeting names no version");
+    }
+    state_ = State::kCapabilities;
+    out_ += "{\"execute\":\"qmp_capabilities\"}\n";
+    return Step::kGreeted;
+  }
+  if (value.find("return") != nullptr && state_ == State::kCapabilities) {
+    state_ = State::kIdle;
+    return Step::kReady;
+  }
+  if (value.find("return") != nullptr && state_ == State::kCont) {
+    state_ = State::kRunning;
+    return Step::kRunning;
+  }
+  return Error(Errc::kInvalidArgument, "an answer out of turn");
+}
+
+void Qmp::cont() {
+  CR_ASSERT(state_ == State::kIdle);
+  state_ = State::kCont;
+  out_ += "{\"execute\":\"cont\"}\n";
+}
+
+std::string Qmp::take_output() { return std::exchange(out_, {}); }
+
+}  // namespace cellrund::shim
