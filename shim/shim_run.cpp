@@ -1,0 +1,132 @@
+#include "shim/shim_run.hpp"
+
+#include <fcntl.h>
+#include <sys/epoll.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <array>
+#include <chrono>
+#include <csignal>
+#include <cstdlib>
+#include <memory>
+
+#include "base/file.hpp"
+#include "base/log.hpp"
+#include "base/process.hpp"
+#include "shim/bundle_files.hpp"
+#include "shim/children.hpp"
+#include "shim/loop.hpp"
+#include "shim/publisher.hpp"
+#include "shim/shim_start.hpp"
+#include "shim/task_service.hpp"
+#include "shim/ttrpc/server.hpp"
+
+namespace cellrund::shim {
+namespace {
+
+using base::Error;
+using base::Result;
+using base::Status;
+
+// How long answers and events on their way may hold up the end.
+constexpr std::chrono::seconds kFarewell(3);
+constexpr std::chrono::milliseconds kFarewellStep(20);
+
+// containerd made the FIFO `log` in the bundle and reads it (runtime-v2 README, "Logging"). Without a reader, or with a
+// dead one, the shim must go on, so writing never blocks and never signals.
+void redirect_log() {
+  const auto log = base::open_file("log", O_WRONLY | O_NONBLOCK);
+  if (log.ok()) {
+    (void)::dup2(log->get(), STDERR_FILENO);  // else /dev/null stays
+  }
+}
+
+Result<base::UniqueFd> termination_signals() {
+  sigset_t set;
+  (void)::sigemptyset(&set);
+  (void)::sigaddset(&set, SIGTERM);
+  (void)::sigaddset(&set, SIGINT);
+  if (::sigprocmask(SIG_BLOCK, &set, nullptr) != 0) {
+    return Error::from_errno("sigprocmask");
+  }
+  base::UniqueFd fd(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
+  if (!fd) {
+    return Error::from_errno("signalfd");
+  }
+  return fd;
+}
+
+Result<std::string> self_path() {
+  std::array<char, 4096> self{};
+  const ssize_t length = ::readlink("/proc/self/exe", self.data(), self.size());
+  if (length <= 0 || static_cast<std::size_t>(length) >= self.size()) {
+    return Error::from_errno("readlink /proc/self/exe");
+  }
+  return std::string(self.data(), static_cast<std::size_t>(length));
+}
+
+}  // namespace
+
+Status run_serve(const CommandLine& line) {
+  (void)::signal(SIGPIPE, SIG_IGN);
+  redirect_log();
+  base::log::init("containerd-shim-cellrun-v2", line.debug ? base::log::Level::kDebug : base::log::Level::kInfo);
+  base::UniqueFd listener(kListenerFd);
+  CR_CHECK(base::set_inherit(listener.get(), false));
+
+  Loop loop = CR_TRY(Loop::create());
+  const std::unique_ptr<Children> children = CR_TRY(Children::create(loop));
+  const char* ttrpc_address = ::secure_getenv("TTRPC_ADDRESS");
+  const std::unique_ptr<Publisher> publisher =
+      CR_TRY(Publisher::create(loop, *children,
+                               {.ttrpc_address = ttrpc_address == nullptr ? "" : ttrpc_address,
+                                .grpc_address = line.address,
+                                .publish_binary = line.publish_binary,
+                                .containerd_namespace = line.containerd_namespace}));
+  const std::string socket_path = socket_path_of(line.address, line.containerd_namespace, line.id);
+  Task::Env env{.loop = loop,
+                .children = *children,
+                .self = CR_TRY(self_path()),
+                .config_path = line.config,
+                .shim = CR_TRY(base::process_id(::getpid())),
+                .socket_path = socket_path};
+
+  ttrpc::Server* server_view = nullptr;
+  bool ending = false;
+  const base::Deadline no_deadline = base::Deadline::after(std::chrono::seconds(0));
+  base::Deadline farewell = no_deadline;
+  std::unique_ptr<Timer> farewell_timer;
+  farewell_timer = CR_TRY(Timer::create(loop, [&] {
+    if ((publisher->idle() && server_view->flushed()) || farewell.expired()) {
+      loop.stop();
+    } else {
+      (void)farewell_timer->arm_after(kFarewellStep);  // cannot fail for a valid timer
+    }
+  }));
+  TaskService service(line, std::move(env), *publisher, [&] {
+    if (!ending) {
+      ending = true;
+      farewell = base::Deadline::after(kFarewell);
+      (void)farewell_timer->arm_after(std::chrono::milliseconds(1));  // cannot fail for a valid timer
+    }
+  });
+  const std::unique_ptr<ttrpc::Server> server = CR_TRY(ttrpc::Server::create(
+      loop, std::move(listener),
+      [&service](ttrpc::Call call, ttrpc::Reply reply) { service.handle(std::move(call), std::move(reply)); }));
+  server_view = server.get();
+
+  const base::UniqueFd signals = CR_TRY(termination_signals());
+  CR_CHECK(loop.watch(signals.get(), EPOLLIN, [&](std::uint32_t) {
+    signalfd_siginfo ignored{};
+    while (::read(signals.get(), &ignored, sizeof(ignored)) == static_cast<ssize_t>(sizeof(ignored))) {
+    }
+    service.terminate();
+  }));
+  Status status = loop.run();
+  (void)base::remove_file(socket_path);  // `delete` removes it if this does not
+  return status;
+}
+
+}  // namespace cellrund::shim

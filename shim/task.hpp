@@ -1,0 +1,143 @@
+// One task: a cell from Create to Delete, as a state machine on the loop's thread.
+//
+//   create ─► preparing ─(accelerator known, root image ready, VMM launched and checked)─► created
+//   start  ─► starting ─(guest ready: START sent, deadline armed)─► running
+//   any    ─► stopping ─(VMM reaped)─► stopped ─► deleted
+//
+// The deadline needs nobody: once START is sent, timers of this process end the cell, whatever the guest, containerd or
+// the daemon do. Every way to the end goes through the VMM's death, so a stopped task has no process.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "base/clock.hpp"
+#include "base/result.hpp"
+#include "host/cgroup.hpp"
+#include "shim/accel.hpp"
+#include "shim/bundle_files.hpp"
+#include "shim/children.hpp"
+#include "shim/config.hpp"
+#include "shim/loop.hpp"
+#include "shim/machine.hpp"
+#include "shim/rootfs.hpp"
+#include "shim/spec.hpp"
+#include "shim/stdio.hpp"
+#include "shim/uid_pool.hpp"
+
+namespace cellrund::shim {
+
+struct TaskRequest {
+  std::string id;
+  std::string bundle;
+  std::vector<RootfsMount> rootfs;
+  std::string stdin_path, stdout_path, stderr_path;
+};
+
+struct TaskEnd {
+  std::uint32_t status = 0;
+  base::WallTime at;
+};
+
+class Task {
+ public:
+  enum class State { kPreparing, kCreated, kStarting, kRunning, kStopping, kStopped };
+
+  struct Env {
+    Loop& loop;
+    Children& children;
+    std::string self;         // absolute path of this program, for the boot probe
+    std::string config_path;  // as given on the command line; empty: found by itself
+    base::ProcessId shim;
+    std::string socket_path;
+  };
+  using Answer = std::function<void(base::Result<pid_t>)>;  // called exactly once
+
+  // Answers with the VMM's pid when it runs confined, or with the failure, after which no process is left and only
+  // destruction remains. `ended` is called once, if ever the task was created.
+  static std::unique_ptr<Task> create(Env env, Config config, TaskRequest request, Answer created,
+                                      std::function<void(const TaskEnd&)> ended);
+  Task(const Task&) = delete;
+  Task& operator=(const Task&) = delete;
+  Task(Task&&) = delete;
+  Task& operator=(Task&&) = delete;
+  ~Task();
+
+  // Answers when START was sent, or when it is certain that it never will be.
+  void start(Answer started);
+  base::Status signal(int signo);
+  void close_stdin();
+  // After kStopped. Gives back what the host still holds for it; failures are logged, and `delete` tries again.
+  void release();
+
+  [[nodiscard]] State state() const noexcept { return state_; }
+  [[nodiscard]] const TaskRequest& request() const noexcept { return request_; }
+  [[nodiscard]] pid_t pid() const noexcept { return machine_ ? machine_->id().pid : 0; }
+  [[nodiscard]] const std::optional<TaskEnd>& end() const noexcept { return ended_; }
+
+ private:
+  Task(Env env, Config config, TaskRequest request, Answer created, std::function<void(const TaskEnd&)> ended);
+
+  // task_create.cpp: each step goes on to the next, at once or when a child has done its work.
+  base::Status prepare();
+  base::Status find_accelerator();
+  base::Status make_rootfs();
+  base::Status launch();
+  base::Status enter_cgroup(const base::ProcessId& vmm);
+  void on_checked(base::Result<VmmStatus> checked);
+  void fail_create(base::Error error);
+  void go_on(base::Status step);
+
+  // task_run.cpp
+  void on_event(wire::Event& event);
+  void on_exit_event(const wire::Exit& exit);
+  void on_died(base::ExitStatus exit);
+  void begin();
+  void on_deadline();
+  void on_deadline_and_grace();
+  void stop_because(EndKind kind, int value, std::string message);
+  void kill_vmm(std::string_view rung);
+  void finish(End end);
+
+  Env env_;
+  Config config_;
+  TaskRequest request_;
+  Answer created_;
+  Answer started_;
+  std::function<void(const TaskEnd&)> on_end_;
+  State state_ = State::kPreparing;
+
+  CellPlan plan_;
+  std::optional<GuestImages> images_;
+  AccelAnswer accel_;
+  HeldUid uid_;
+  base::UniqueFd netns_;
+  base::UniqueFd rootfs_;
+  std::optional<RootfsBuild> build_;
+  base::PidFd probe_;
+  std::optional<host::CgroupTree> cgroups_;
+  std::optional<host::Cgroup> cgroup_;
+  bool cgroup_is_ours_ = false;
+  std::unique_ptr<OutputFifo> stdout_, stderr_;
+  std::unique_ptr<InputFifo> stdin_;
+  std::unique_ptr<Machine> machine_;
+  VmmStatus vmm_status_;
+  std::string guest_release_;
+  std::string vmm_version_;
+
+  bool guest_ready_ = false;
+  std::unique_ptr<Timer> step_timer_;      // bounds each helper, then the boot, then the guest's answer to KILL
+  std::unique_ptr<Timer> deadline_timer_;
+  std::unique_ptr<Timer> final_timer_;     // deadline plus grace
+  std::optional<base::BootTime> deadline_;
+  std::optional<base::BootTime> deadline_fired_;
+  std::vector<std::string> ladder_;
+  std::optional<End> verdict_;             // why the VMM is being ended, before it is dead
+  std::optional<TaskEnd> ended_;
+};
+
+}  // namespace cellrund::shim

@@ -1,0 +1,229 @@
+// Task, second half: START, the deadline, and the one way to the end.
+#include <chrono>
+#include <csignal>
+
+#include "base/log.hpp"
+#include "shim/task.hpp"
+
+namespace cellrund::shim {
+namespace {
+
+using base::BootTime;
+using base::Errc;
+using base::Error;
+using base::Status;
+
+// After a request to kill: so long may the guest take to report its workload's end by itself.
+constexpr std::chrono::seconds kKillPatience(1);
+
+std::string at(std::string_view rung, BootTime when) { return std::string(rung) + "@" + std::to_string(when.ns); }
+
+}  // namespace
+
+void Task::start(Answer started) {
+  if (state_ != State::kCreated) {
+    started(Error(Errc::kFailedPrecondition, "start " + request_.id + ": the task is not in the state created"));
+    return;
+  }
+  started_ = std::move(started);
+  state_ = State::kStarting;
+  if (guest_ready_) {
+    begin();
+  }
+}
+
+void Task::begin() {
+  step_timer_->disarm();
+  const BootTime now = BootTime::now();
+  const auto arm = [&]() -> Status {
+    if (plan_.annotations.active_deadline.has_value()) {
+      deadline_ = now + *plan_.annotations.active_deadline;
+      deadline_timer_ = CR_TRY(Timer::create(env_.loop, [this] { on_deadline(); }));
+      final_timer_ = CR_TRY(Timer::create(env_.loop, [this] { on_deadline_and_grace(); }));
+      CR_CHECK(deadline_timer_->arm(*deadline_));
+      CR_CHECK(final_timer_->arm(*deadline_ + plan_.annotations.grace));
+    }
+    CR_CHECK(machine_->with_session([](wire::HostSession& s) { return s.start(); }));
+    VmFacts facts{.vmm_path = images_->qemu_path,
+                  .vmm_digest = images_->qemu_digest,
+                  .vmm_version = vmm_version_,
+                  .vmm = machine_->id(),
+                  .seccomp = vmm_status_.seccomp,
+                  .uid = uid_.uid,
+                  .no_new_privs = vmm_status_.no_new_privs,
+                  .effective_capabilities = vmm_status_.effective_capabilities,
+                  .shim = env_.shim,
+                  .accel = std::string(to_string(accel_.accel)),
+                  .kernel_digest = images_->kernel_digest,
+                  .initrd_digest = images_->initrd_digest,
+                  .guest_kernel_release = guest_release_,
+                  .started = now,
+                  .deadline = deadline_};
+    return write_vm_facts(request_.bundle, facts);
+  };
+  // Timers first: no instruction of user code runs without its deadline armed. A cell whose facts cannot be written
+  // down does not run on either.
+  if (Status armed = arm(); !armed.ok()) {
+    stop_because(EndKind::kAgentUnreachable, 0, "start: " + armed.error().message());
+    return;
+  }
+  state_ = State::kRunning;
+  stdin_->start();
+  std::exchange(started_, nullptr)(pid());
+}
+
+void Task::on_event(wire::Event& event) {
+  if (state_ == State::kStopped || state_ == State::kPreparing) {
+    return;
+  }
+  if (const auto* hello = std::get_if<wire::HelloEvent>(&event)) {
+    guest_release_ = hello->kernel_release;
+    Status sent = machine_->with_session([this](wire::HostSession& s) { return s.send_workload(plan_.workload); });
+    if (!sent.ok()) {
+      stop_because(EndKind::kAgentUnreachable, 0, "send the workload: " + sent.error().message());
+    }
+  } else if (std::holds_alternative<wire::ReadyEvent>(event)) {
+    guest_ready_ = true;
+    if (state_ == State::kStarting) {
+      begin();
+    }
+  } else if (auto* output = std::get_if<wire::OutputEvent>(&event)) {
+    (output->stream == wire::Stream::kStderr ? stderr_ : stdout_)->push(output->data);
+  } else if (std::holds_alternative<wire::StdinRoomEvent>(event)) {
+    stdin_->resume();
+  } else if (const auto* exit = std::get_if<wire::ExitEvent>(&event)) {
+    on_exit_event(exit->exit);
+  } else if (const auto* error = std::get_if<wire::ProtocolErrorEvent>(&event)) {
+    stop_because(EndKind::kProtocolError, 0, error->what);
+  }
+}
+
+void Task::on_exit_event(const wire::Exit& exit) {
+  EndKind kind = EndKind::kExited;
+  switch (exit.kind) {
+    case wire::ExitKind::kExited: kind = EndKind::kExited; break;
+    case wire::ExitKind::kSignaled: kind = EndKind::kSignaled; break;
+    case wire::ExitKind::kExecFailed: kind = EndKind::kExecFailed; break;
+    case wire::ExitKind::kSetupFailed: kind = EndKind::kAgentUnreachable; break;
+  }
+  const bool had_reason = verdict_.has_value();
+  stop_because(kind, exit.value, exit.message);
+  if (had_reason && (kind == EndKind::kExited || kind == EndKind::kSignaled)) {
+    verdict_->kind = kind;  // we were about to end it, and the workload's own end came first
+    verdict_->value = exit.value;
+    verdict_->message = exit.message;
+  }
+  verdict_->guest_oom_killed = exit.oom_killed;
+  verdict_->guest_pids_exhausted = exit.pids_exhausted;
+}
+
+void Task::stop_because(EndKind kind, int value, std::string message) {
+  if (state_ == State::kStopped) {
+    return;
+  }
+  if (!verdict_.has_value()) {
+    verdict_ = End{.kind = kind, .value = value, .message = std::move(message)};
+  }
+  state_ = State::kStopping;
+  machine_->kill();
+}
+
+Status Task::signal(int signo) {
+  if (state_ == State::kStopped || state_ == State::kPreparing) {
+    return Error(Errc::kNotFound, "signal " + request_.id + ": process already finished");
+  }
+  if (signo < 1 || signo > 64) {
+    return Error(Errc::kInvalidArgument, "signal " + request_.id + ": no such signal");
+  }
+  if (state_ == State::kCreated || state_ == State::kStarting) {
+    // No user code runs that could handle it.
+    stop_because(EndKind::kSignaled, signo, "signalled before it was started");
+    return base::ok();
+  }
+  machine_->with_session([signo](wire::HostSession& s) { s.signal(signo); });
+  if (signo == SIGKILL && state_ == State::kRunning) {
+    state_ = State::kStopping;
+    verdict_ = End{.kind = EndKind::kSignaled, .value = SIGKILL, .message = "killed on request"};
+    ladder_.push_back(at("KILL", BootTime::now()));
+    return step_timer_->arm_after(kKillPatience);
+  }
+  return base::ok();
+}
+
+void Task::close_stdin() {
+  if (stdin_) {
+    stdin_->close_after_drain();
+  }
+}
+
+void Task::on_deadline() {
+  if (state_ == State::kStopped) {
+    return;
+  }
+  deadline_fired_ = BootTime::now();
+  const std::string_view rung = plan_.annotations.stop_signal == SIGTERM ? "TERM" : "STOP";
+  ladder_.push_back(at(rung, *deadline_fired_));
+  machine_->with_session([this](wire::HostSession& s) { s.signal(plan_.annotations.stop_signal); });
+}
+
+void Task::on_deadline_and_grace() {
+  if (state_ == State::kStopped) {
+    return;
+  }
+  if (!verdict_.has_value()) {
+    verdict_ = End{.kind = EndKind::kVmmDied, .value = SIGKILL, .message = "killed at deadline plus grace"};
+  }
+  kill_vmm("VMM");
+}
+
+void Task::kill_vmm(std::string_view rung) {
+  ladder_.push_back(at(rung, BootTime::now()));
+  state_ = State::kStopping;
+  machine_->kill();
+  // Whatever else may have come into the cell's group. The VMM is its only member, so this does not wait for others.
+  if (cgroup_.has_value()) {
+    if (const Status killed = cgroup_->kill(base::Deadline::after(std::chrono::milliseconds(200))); !killed.ok()) {
+      base::log::warn("kill cgroup: " + killed.error().message() + ", ignoring: the VMM is killed by its pidfd");
+    }
+  }
+}
+
+void Task::on_died(base::ExitStatus exit) {
+  if (state_ == State::kPreparing) {
+    const std::string words = base::log::quoted(machine_->last_words(), 1024);
+    fail_create(Error(Errc::kUnavailable, "QEMU ended before it was ready: " + words));
+    return;
+  }
+  End end = verdict_.value_or(End{.kind = EndKind::kVmmDied,
+                                  .value = exit.signaled ? exit.value : 0,
+                                  .message = "the VMM ended by itself: " + base::log::quoted(machine_->last_words(), 512)});
+  finish(std::move(end));
+}
+
+void Task::finish(End end) {
+  for (const auto& timer : {&step_timer_, &deadline_timer_, &final_timer_}) {
+    if (*timer) {
+      (*timer)->disarm();
+    }
+  }
+  end.deadline_fired = deadline_fired_;
+  end.ladder = ladder_;
+  end.ended = BootTime::now();
+  state_ = State::kStopped;
+  if (const Status written = write_end(request_.bundle, end); !written.ok()) {
+    base::log::error("write the end of " + request_.id + ": " + written.error().message());
+  }
+  base::log::info("task=" + request_.id + " step=ended kind=" + std::string(to_string(end.kind)) +
+                  " value=" + std::to_string(end.value) + " message=" + base::log::quoted(end.message));
+  stdout_->finish();
+  stderr_->finish();
+  stdin_.reset();
+  ended_ = TaskEnd{exit_status(end), base::WallTime::now()};
+  if (started_) {
+    std::exchange(started_, nullptr)(
+        Error(Errc::kUnavailable, "start " + request_.id + ": " + std::string(to_string(end.kind)) + ": " + end.message));
+  }
+  on_end_(*ended_);
+}
+
+}  // namespace cellrund::shim

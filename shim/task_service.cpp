@@ -1,0 +1,357 @@
+#include "shim/task_service.hpp"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <csignal>
+#include <utility>
+
+#include "base/log.hpp"
+#include "containerd_shim.pb.h"
+#include "shim/runtime_options.hpp"
+
+namespace cellrund::shim {
+namespace {
+
+using base::Errc;
+using base::Error;
+using base::Result;
+
+constexpr std::string_view kService = "containerd.task.v2.Task";
+constexpr std::size_t kMaxWaiters = 1024;
+
+Error malformed() { return Error(Errc::kInvalidArgument, "malformed request"); }
+
+void set_time(shimapi::Timestamp* out, base::WallTime time) {
+  out->set_seconds(time.seconds);
+  out->set_nanos(time.nanos);
+}
+
+std::string wait_response(const TaskEnd& end) {
+  shimapi::WaitResponse response;
+  response.set_exit_status(end.status);
+  set_time(response.mutable_exited_at(), end.at);
+  return response.SerializeAsString();
+}
+
+shimapi::Status wire_status(Task::State state) noexcept {
+  switch (state) {
+    case Task::State::kPreparing: return shimapi::STATUS_UNKNOWN;
+    case Task::State::kCreated:
+    case Task::State::kStarting: return shimapi::STATUS_CREATED;
+    case Task::State::kRunning:
+    case Task::State::kStopping: return shimapi::STATUS_RUNNING;
+    case Task::State::kStopped: return shimapi::STATUS_STOPPED;
+  }
+  return shimapi::STATUS_UNKNOWN;
+}
+
+}  // namespace
+
+void TaskService::handle(ttrpc::Call call, ttrpc::Reply reply) {
+  using Method = void (TaskService::*)(const std::string&, ttrpc::Reply);
+  static constexpr std::array<std::pair<std::string_view, Method>, 10> kMethods{{{"Create", &TaskService::create},
+                                                                                {"Start", &TaskService::start},
+                                                                                {"Delete", &TaskService::remove},
+                                                                                {"State", &TaskService::state},
+                                                                                {"Wait", &TaskService::wait},
+                                                                                {"Kill", &TaskService::kill},
+                                                                                {"Pids", &TaskService::pids},
+                                                                                {"Connect", &TaskService::connect},
+                                                                                {"CloseIO", &TaskService::close_io},
+                                                                                {"Shutdown", &TaskService::shut_down}}};
+  const auto found =
+      std::find_if(kMethods.begin(), kMethods.end(), [&](const auto& entry) { return entry.first == call.method; });
+  if (call.service != kService || found == kMethods.end()) {
+    std::move(reply).fail(Error(Errc::kUnimplemented, "io.containerd.cellrun.v2 does not implement " +
+                                                          base::log::quoted(call.service + "/" + call.method)));
+    return;
+  }
+  (this->*found->second)(call.payload, std::move(reply));
+}
+
+Result<Task*> TaskService::find(const std::string& id, const std::string& exec_id) {
+  if (!exec_id.empty()) {
+    return Error(Errc::kNotFound, "a cell has no exec processes: " + base::log::quoted(exec_id));
+  }
+  if (!task_ || !created_ || id != task_->request().id) {
+    return Error(Errc::kNotFound, "no such task: " + base::log::quoted(id));
+  }
+  return task_.get();
+}
+
+void TaskService::create(const std::string& payload, ttrpc::Reply reply) {
+  shimapi::CreateTaskRequest request;
+  if (!request.ParseFromString(payload)) {
+    return std::move(reply).fail(malformed());
+  }
+  if (task_) {
+    return std::move(reply).fail(Error(Errc::kAlreadyExists, "this shim has a task already"));
+  }
+  if (request.id() != line_.id) {
+    return std::move(reply).fail(Error(Errc::kInvalidArgument, "create: this shim serves another task"));
+  }
+  if (request.terminal()) {
+    return std::move(reply).fail(Error(Errc::kUnimplemented, "create: a cell has no terminal yet"));
+  }
+  if (!request.checkpoint().empty() || !request.parent_checkpoint().empty()) {
+    return std::move(reply).fail(Error(Errc::kUnimplemented, "create: a cell cannot be restored from a checkpoint"));
+  }
+  Task::Env env = env_;
+  Result<std::string> config_path = config_path_from_options(request.options().type_url(), request.options().value());
+  if (!config_path.ok()) {
+    return std::move(reply).fail(config_path.error());
+  }
+  if (!config_path->empty()) {
+    env.config_path = *config_path;
+  }
+  Result<Config> config = load_config(env.config_path);
+  if (!config.ok()) {
+    return std::move(reply).fail(config.error());
+  }
+  TaskRequest task{.id = request.id(),
+                   .bundle = request.bundle(),
+                   .rootfs = {},
+                   .stdin_path = request.stdin(),
+                   .stdout_path = request.stdout(),
+                   .stderr_path = request.stderr()};
+  for (const shimapi::Mount& mount : request.rootfs()) {
+    task.rootfs.push_back({mount.type(), mount.source(), {mount.options().begin(), mount.options().end()}});
+  }
+  const auto shared = std::make_shared<ttrpc::Reply>(std::move(reply));  // std::function wants to copy what it holds
+  shimapi::TaskCreate event;
+  event.set_container_id(task.id);
+  event.set_bundle(task.bundle);
+  *event.mutable_rootfs() = request.rootfs();
+  event.mutable_io()->set_stdin(task.stdin_path);
+  event.mutable_io()->set_stdout(task.stdout_path);
+  event.mutable_io()->set_stderr(task.stderr_path);
+  task_ = Task::create(
+      std::move(env), std::move(*config), std::move(task),
+      [this, shared, event](Result<pid_t> pid) mutable {
+        if (pid.ok()) {
+          event.set_pid(static_cast<std::uint32_t>(*pid));
+          publisher_.publish("/tasks/create", "containerd.events.TaskCreate", event.SerializeAsString());
+        }
+        on_created(std::move(pid), shared);
+      },
+      [this](const TaskEnd& end) { on_end(end); });
+}
+
+void TaskService::on_created(Result<pid_t> pid, const std::shared_ptr<ttrpc::Reply>& reply) {
+  if (!pid.ok()) {
+    base::log::error(pid.error().message());
+    std::move(*reply).fail(pid.error());
+    env_.loop.post([this] { task_.reset(); });  // the task itself is calling
+    if (terminating_) {
+      shutdown_();
+    }
+    return;
+  }
+  created_ = true;
+  pid_ = *pid;
+  shimapi::CreateTaskResponse response;
+  response.set_pid(static_cast<std::uint32_t>(*pid));
+  std::move(*reply).send(response.SerializeAsString());
+  if (terminating_) {
+    terminate();
+  }
+}
+
+void TaskService::start(const std::string& payload, ttrpc::Reply reply) {
+  shimapi::ProcessRequest request;
+  if (!request.ParseFromString(payload)) {
+    return std::move(reply).fail(malformed());
+  }
+  Result<Task*> task = find(request.id(), request.exec_id());
+  if (!task.ok()) {
+    return std::move(reply).fail(task.error());
+  }
+  const auto shared = std::make_shared<ttrpc::Reply>(std::move(reply));
+  (*task)->start([this, shared](const Result<pid_t>& pid) {
+    if (!pid.ok()) {
+      std::move(*shared).fail(pid.error());
+      return;
+    }
+    shimapi::TaskStart event;
+    event.set_container_id(line_.id);
+    event.set_pid(static_cast<std::uint32_t>(*pid));
+    publisher_.publish("/tasks/start", "containerd.events.TaskStart", event.SerializeAsString());
+    shimapi::StartResponse response;
+    response.set_pid(static_cast<std::uint32_t>(*pid));
+    std::move(*shared).send(response.SerializeAsString());
+  });
+}
+
+void TaskService::on_end(const TaskEnd& end) {
+  shimapi::TaskExit event;
+  event.set_container_id(line_.id);
+  event.set_id(line_.id);
+  event.set_pid(static_cast<std::uint32_t>(pid_));
+  event.set_exit_status(end.status);
+  set_time(event.mutable_exited_at(), end.at);
+  publisher_.publish("/tasks/exit", "containerd.events.TaskExit", event.SerializeAsString());
+  for (ttrpc::Reply& waiter : std::exchange(waiters_, {})) {
+    std::move(waiter).send(wait_response(end));
+  }
+  if (terminating_) {
+    shutdown_();
+  }
+}
+
+void TaskService::remove(const std::string& payload, ttrpc::Reply reply) {
+  shimapi::ProcessRequest request;
+  if (!request.ParseFromString(payload)) {
+    return std::move(reply).fail(malformed());
+  }
+  Result<Task*> task = find(request.id(), request.exec_id());
+  if (!task.ok()) {
+    return std::move(reply).fail(task.error());
+  }
+  if (!(*task)->end().has_value()) {
+    return std::move(reply).fail(Error(Errc::kFailedPrecondition, "delete " + line_.id + ": the task is not stopped"));
+  }
+  const TaskEnd end = *(*task)->end();
+  (*task)->release();
+  task_.reset();
+  created_ = false;
+  shimapi::TaskDelete event;
+  event.set_container_id(line_.id);
+  event.set_pid(static_cast<std::uint32_t>(pid_));
+  event.set_exit_status(end.status);
+  set_time(event.mutable_exited_at(), end.at);
+  publisher_.publish("/tasks/delete", "containerd.events.TaskDelete", event.SerializeAsString());
+  shimapi::DeleteResponse response;
+  response.set_pid(static_cast<std::uint32_t>(pid_));
+  response.set_exit_status(end.status);
+  set_time(response.mutable_exited_at(), end.at);
+  std::move(reply).send(response.SerializeAsString());
+}
+
+void TaskService::state(const std::string& payload, ttrpc::Reply reply) {
+  shimapi::ProcessRequest request;
+  if (!request.ParseFromString(payload)) {
+    return std::move(reply).fail(malformed());
+  }
+  Result<Task*> task = find(request.id(), request.exec_id());
+  if (!task.ok()) {
+    return std::move(reply).fail(task.error());
+  }
+  shimapi::StateResponse response;
+  response.set_id((*task)->request().id);
+  response.set_bundle((*task)->request().bundle);
+  response.set_pid(static_cast<std::uint32_t>(pid_));
+  response.set_status(wire_status((*task)->state()));
+  response.set_stdin((*task)->request().stdin_path);
+  response.set_stdout((*task)->request().stdout_path);
+  response.set_stderr((*task)->request().stderr_path);
+  if ((*task)->end().has_value()) {
+    response.set_exit_status((*task)->end()->status);
+    set_time(response.mutable_exited_at(), (*task)->end()->at);
+  }
+  std::move(reply).send(response.SerializeAsString());
+}
+
+void TaskService::wait(const std::string& payload, ttrpc::Reply reply) {
+  shimapi::ProcessRequest request;
+  if (!request.ParseFromString(payload)) {
+    return std::move(reply).fail(malformed());
+  }
+  Result<Task*> task = find(request.id(), request.exec_id());
+  if (!task.ok()) {
+    return std::move(reply).fail(task.error());
+  }
+  if ((*task)->end().has_value()) {
+    return std::move(reply).send(wait_response(*(*task)->end()));
+  }
+  if (waiters_.size() >= kMaxWaiters) {
+    return std::move(reply).fail(Error(Errc::kResourceExhausted, "too many waiters"));
+  }
+  waiters_.push_back(std::move(reply));
+}
+
+void TaskService::kill(const std::string& payload, ttrpc::Reply reply) {
+  shimapi::KillRequest request;
+  if (!request.ParseFromString(payload)) {
+    return std::move(reply).fail(malformed());
+  }
+  Result<Task*> task = find(request.id(), request.exec_id());
+  if (!task.ok()) {
+    return std::move(reply).fail(task.error());
+  }
+  const base::Status sent = (*task)->signal(static_cast<int>(request.signal()));
+  if (!sent.ok()) {
+    return std::move(reply).fail(sent.error());
+  }
+  std::move(reply).send({});
+}
+
+void TaskService::pids(const std::string& payload, ttrpc::Reply reply) {
+  shimapi::PidsRequest request;
+  if (!request.ParseFromString(payload)) {
+    return std::move(reply).fail(malformed());
+  }
+  Result<Task*> task = find(request.id(), {});
+  if (!task.ok()) {
+    return std::move(reply).fail(task.error());
+  }
+  shimapi::PidsResponse response;
+  if (!(*task)->end().has_value()) {
+    response.add_processes()->set_pid(static_cast<std::uint32_t>(pid_));
+  }
+  std::move(reply).send(response.SerializeAsString());
+}
+
+void TaskService::connect(const std::string& payload, ttrpc::Reply reply) {
+  shimapi::ConnectRequest request;
+  if (!request.ParseFromString(payload)) {
+    return std::move(reply).fail(malformed());
+  }
+  shimapi::ConnectResponse response;
+  response.set_shim_pid(static_cast<std::uint32_t>(::getpid()));
+  response.set_task_pid(static_cast<std::uint32_t>(pid_));
+  response.set_version(CELLRUN_VERSION);
+  std::move(reply).send(response.SerializeAsString());
+}
+
+void TaskService::close_io(const std::string& payload, ttrpc::Reply reply) {
+  shimapi::CloseIORequest request;
+  if (!request.ParseFromString(payload)) {
+    return std::move(reply).fail(malformed());
+  }
+  Result<Task*> task = find(request.id(), request.exec_id());
+  if (!task.ok()) {
+    return std::move(reply).fail(task.error());
+  }
+  if (request.stdin()) {
+    (*task)->close_stdin();
+  }
+  std::move(reply).send({});
+}
+
+void TaskService::shut_down(const std::string& payload, ttrpc::Reply reply) {
+  shimapi::ShutdownRequest request;
+  if (!request.ParseFromString(payload)) {
+    return std::move(reply).fail(malformed());
+  }
+  std::move(reply).send({});
+  if (!task_) {
+    shutdown_();
+  } else if (request.now()) {
+    terminate();
+  }
+}
+
+void TaskService::terminate() {
+  terminating_ = true;
+  if (!task_ || (created_ && task_->end().has_value())) {
+    shutdown_();
+    return;
+  }
+  if (created_) {
+    (void)task_->signal(SIGKILL);  // fails only for a task that has ended: its end calls shutdown_
+  }
+}
+
+}  // namespace cellrund::shim

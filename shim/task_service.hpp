@@ -1,0 +1,55 @@
+// containerd.task.v2.Task on one task: decodes calls, keeps the waiters, and publishes the task's events in their order.
+// Lives on the loop's thread.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/result.hpp"
+#include "shim/command_line.hpp"
+#include "shim/publisher.hpp"
+#include "shim/task.hpp"
+#include "shim/ttrpc/server.hpp"
+
+namespace cellrund::shim {
+
+class TaskService {
+ public:
+  // `shutdown` is called when containerd has asked the shim to end and no task is left.
+  TaskService(CommandLine line, Task::Env env, Publisher& publisher, std::function<void()> shutdown)
+      : line_(std::move(line)), env_(std::move(env)), publisher_(publisher), shutdown_(std::move(shutdown)) {}
+
+  void handle(ttrpc::Call call, ttrpc::Reply reply);
+  // The shim itself is told to end: the cell goes with it. Idempotent.
+  void terminate();
+
+ private:
+  void create(const std::string& payload, ttrpc::Reply reply);
+  void start(const std::string& payload, ttrpc::Reply reply);
+  void remove(const std::string& payload, ttrpc::Reply reply);
+  void state(const std::string& payload, ttrpc::Reply reply);
+  void wait(const std::string& payload, ttrpc::Reply reply);
+  void kill(const std::string& payload, ttrpc::Reply reply);
+  void pids(const std::string& payload, ttrpc::Reply reply);
+  void connect(const std::string& payload, ttrpc::Reply reply);
+  void close_io(const std::string& payload, ttrpc::Reply reply);
+  void shut_down(const std::string& payload, ttrpc::Reply reply);
+
+  void on_created(base::Result<pid_t> pid, const std::shared_ptr<ttrpc::Reply>& reply);
+  void on_end(const TaskEnd& end);
+  // The task that a request names. kNotFound for another id, kUnimplemented for an exec id.
+  base::Result<Task*> find(const std::string& id, const std::string& exec_id);
+
+  CommandLine line_;
+  Task::Env env_;
+  Publisher& publisher_;
+  std::function<void()> shutdown_;
+  std::unique_ptr<Task> task_;
+  pid_t pid_ = 0;
+  bool created_ = false;      // Create was answered with success
+  bool terminating_ = false;
+  std::vector<ttrpc::Reply> waiters_;
+};
+
+}  // namespace cellrund::shim
