@@ -66,17 +66,23 @@ base::Status expect_programs(std::span<const std::uint32_t> found, std::span<con
   return base::ok();
 }
 
-base::Result<std::uint32_t> attach_tcx(int program_fd, std::uint32_t ifindex, bpf_attach_type hook,
-                                       const std::string& pin) {
-  const base::UniqueFd link(::bpf_link_create(program_fd, static_cast<int>(ifindex), hook, nullptr));
+base::Result<base::UniqueFd> create_tcx_link(int program_fd, std::uint32_t ifindex, bpf_attach_type hook) {
+  base::UniqueFd link(::bpf_link_create(program_fd, static_cast<int>(ifindex), hook, nullptr));
   if (!link) {
     return Error::from_errno("attach tcx program to link " + std::to_string(ifindex));
   }
-  // Unpinned, the program would be detached when this descriptor closes.
-  if (::bpf_obj_pin(link.get(), pin.c_str()) != 0) {
+  return link;
+}
+
+// Exchanges the program of a link, and pins the link: unpinned, it would go when its last descriptor closes.
+base::Result<std::uint32_t> take_over(int link_fd, int program_fd, const std::string& pin) {
+  if (::bpf_link_update(link_fd, program_fd, nullptr) != 0) {
+    return Error::from_errno("exchange program of BPF link for " + pin);
+  }
+  if (::bpf_obj_pin(link_fd, pin.c_str()) != 0) {
     return Error::from_errno("pin " + pin);
   }
-  return CR_TRY(link_state(link.get())).id;
+  return CR_TRY(link_state(link_fd)).id;
 }
 
 base::Status attach_clsact(const LoadedFilter& filter, std::uint32_t ifindex) {
@@ -126,14 +132,34 @@ bool kernel_has_tcx() {
   return ::bpf_prog_query_opts(kLoopback, kTcxIngress, &options) == 0;
 }
 
+base::Result<base::UniqueFd> load_drop_all() {
+  constexpr int kShot = 2;  // TC_ACT_SHOT
+  const std::array<bpf_insn, 2> instructions{{
+      {BPF_ALU64 | BPF_MOV | BPF_K, 0, 0, 0, kShot},
+      {BPF_JMP | BPF_EXIT, 0, 0, 0, 0},
+  }};
+  base::UniqueFd program(::bpf_prog_load(BPF_PROG_TYPE_SCHED_CLS, "cellrun_spare", "GPL", instructions.data(),
+                                         instructions.size(), nullptr));
+  if (!program) {
+    return Error::from_errno("load drop-all program");
+  }
+  return program;
+}
+
+base::Result<HeldHooks> hold_hooks(int drop_all_fd, std::uint32_t ifindex) {
+  HeldHooks hooks;
+  hooks.out = CR_TRY(create_tcx_link(drop_all_fd, ifindex, kTcxIngress));
+  hooks.in = CR_TRY(create_tcx_link(drop_all_fd, ifindex, kTcxEgress));
+  return hooks;
+}
+
 base::Result<AttachedFilter> attach_filter(const LoadedFilter& filter, Attach mode, std::uint32_t ifindex,
-                                           const std::string& pin_dir, Rtnl& rtnl) {
+                                           const HeldHooks& hooks, const std::string& pin_dir, Rtnl& rtnl) {
   Attachment attachment{mode, ifindex, filter.out().id, filter.in().id, 0, 0};
   CR_CHECK(filter.pin(pin_dir));
   if (mode == Attach::kTcx) {
-    attachment.link_out =
-        CR_TRY(attach_tcx(filter.out().fd.get(), ifindex, kTcxIngress, pin_dir + "/" + kPinLinkOut));
-    attachment.link_in = CR_TRY(attach_tcx(filter.in().fd.get(), ifindex, kTcxEgress, pin_dir + "/" + kPinLinkIn));
+    attachment.link_out = CR_TRY(take_over(hooks.out.get(), filter.out().fd.get(), pin_dir + "/" + kPinLinkOut));
+    attachment.link_in = CR_TRY(take_over(hooks.in.get(), filter.in().fd.get(), pin_dir + "/" + kPinLinkIn));
   } else {
     CR_CHECK(attach_clsact(filter, ifindex));
   }

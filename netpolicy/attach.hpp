@@ -23,6 +23,12 @@ struct Attachment {
   std::uint32_t link_in = 0;
 };
 
+// tcx links that hold both hooks of an interface; unpinned, so closing them gives the hooks up.
+struct HeldHooks {
+  base::UniqueFd out;
+  base::UniqueFd in;
+};
+
 // Proof that the filter sits on the interface and is armed. Only attach_filter() makes one, and setting a link up takes
 // one, so no cell's link is ever up without its filter.
 class AttachedFilter {
@@ -30,7 +36,8 @@ class AttachedFilter {
   [[nodiscard]] const Attachment& attachment() const noexcept { return attachment_; }
 
  private:
-  friend base::Result<AttachedFilter> attach_filter(const LoadedFilter&, Attach, std::uint32_t, const std::string&, Rtnl&);
+  friend base::Result<AttachedFilter> attach_filter(const LoadedFilter&, Attach, std::uint32_t, const HeldHooks&,
+                                                    const std::string&, Rtnl&);
   explicit AttachedFilter(const Attachment& attachment) : attachment_(attachment) {}
   Attachment attachment_;
 };
@@ -38,9 +45,14 @@ class AttachedFilter {
 // Whether this kernel has tcx links (6.6 and later), tried on the loopback interface.
 [[nodiscard]] bool kernel_has_tcx();
 
-// Pins the objects and the links under `pin_dir`, attaches, arms, and reads everything back.
+// A program that drops every packet, for hooks that no filter holds yet.
+base::Result<base::UniqueFd> load_drop_all();
+base::Result<HeldHooks> hold_hooks(int drop_all_fd, std::uint32_t ifindex);
+
+// Puts the filter in the place of what holds the hooks (tcx) or on a new clsact qdisc, pins the objects and the links
+// under `pin_dir`, arms, and reads everything back.
 base::Result<AttachedFilter> attach_filter(const LoadedFilter& filter, Attach mode, std::uint32_t ifindex,
-                                           const std::string& pin_dir, Rtnl& rtnl);
+                                           const HeldHooks& hooks, const std::string& pin_dir, Rtnl& rtnl);
 
 // kFailedPrecondition names the first difference between the kernel and `expected`.
 base::Status read_back(const Attachment& expected, const std::string& pin_dir, Rtnl& rtnl);

@@ -1,4 +1,4 @@
-// Router::connect(): a cell's network from nothing to proven, on one thread that ends with it.
+// Router::connect(): a cell's network from a spare one to a proven one.
 #include <array>
 
 #include "crypto/digest.hpp"
@@ -23,25 +23,9 @@ using model::ItemKind;
 constexpr auto kCanaryBudget = std::chrono::seconds(2);
 constexpr std::uint32_t kLoopback = 1;
 
-// The cell's namespace and the sockets that act in either namespace from any thread.
-struct Ends {
-  base::UniqueFd netns;
-  Rtnl cell;
-  base::UniqueFd cell_packets;
-  Rtnl router;
-  base::UniqueFd router_packets;
-};
-
-// A veth pair, both ends down.
-struct VethPair {
-  std::uint32_t host = 0;
-  std::uint32_t cell = 0;
-};
-
 // Everything that exists once connect() is through, by identity.
 struct Made {
   base::UniqueFd netns;
-  std::uint32_t host_ifindex = 0;
   Attachment attachment;
   std::array<std::uint32_t, 4> maps{};  // config, control, counters, decisions
   model::EgressFacts facts;
@@ -58,43 +42,20 @@ cr_config config_of(const CellNetwork& network, std::uint32_t allow_mark) {
   return config;
 }
 
-// Leaves the calling thread in the router namespace.
-base::Result<Ends> make_ends(const std::string& netns_path, int router_netns_fd) {
-  base::UniqueFd netns = CR_TRY(create_netns_here(netns_path));
-  constexpr std::array<std::pair<const char*, const char*>, 4> kSysctls{{
-      {"ipv6/conf/all/disable_ipv6", "1"},
-      {"ipv6/conf/default/disable_ipv6", "1"},
-      {"ipv6/conf/default/accept_ra", "0"},
-      {"ipv4/conf/default/arp_ignore", "1"},
-  }};
-  for (const auto& [name, value] : kSysctls) {
-    CR_CHECK(set_net_sysctl(name, value));
-  }
-  Rtnl cell = CR_TRY(Rtnl::open());
-  base::UniqueFd cell_packets = CR_TRY(open_packet_socket());
-  CR_CHECK(enter_netns(router_netns_fd));
-  Rtnl router = CR_TRY(Rtnl::open());
-  base::UniqueFd router_packets = CR_TRY(open_packet_socket());
-  return Ends{std::move(netns), std::move(cell), std::move(cell_packets), std::move(router), std::move(router_packets)};
-}
-
-base::Result<VethPair> make_veth(Ends& ends, const model::CellName& name) {
-  CR_CHECK(ends.router.create_veth({name.host_link(), kGatewayMac, kCellInterface, kCellMac, ends.netns.get(), kMtu}));
-  return VethPair{CR_TRY(ends.router.link_index(name.host_link())), CR_TRY(ends.cell.link_index(kCellInterface))};
-}
-
-base::Status set_up(Ends& ends, const VethPair& veth, const CellNetwork& network, const AttachedFilter& filter) {
-  CR_ASSERT(filter.attachment().ifindex == veth.host);
-  CR_CHECK(ends.router.add_address(veth.host, network.gateway, kPrefix));
-  CR_CHECK(ends.cell.add_address(veth.cell, network.cell, kPrefix));
-  CR_CHECK(ends.router.add_neighbour(veth.host, network.cell, kCellMac));
-  CR_CHECK(ends.cell.add_neighbour(veth.cell, network.gateway, kGatewayMac));
-  CR_CHECK(ends.cell.set_up(kLoopback));
-  CR_CHECK(ends.router.set_up(veth.host));
+base::Status set_up(Spare& network, const CellNetwork& addresses, const AttachedFilter& filter) {
+  End& cell = network.cell;
+  End& router = network.router;
+  CR_ASSERT(filter.attachment().ifindex == router.ifindex);
+  CR_CHECK(router.rtnl.add_address(router.ifindex, addresses.gateway, kPrefix));
+  CR_CHECK(cell.rtnl.add_address(cell.ifindex, addresses.cell, kPrefix));
+  CR_CHECK(router.rtnl.add_neighbour(router.ifindex, addresses.cell, kCellMac));
+  CR_CHECK(cell.rtnl.add_neighbour(cell.ifindex, addresses.gateway, kGatewayMac));
+  CR_CHECK(cell.rtnl.set_up(kLoopback));
+  CR_CHECK(router.rtnl.set_up(router.ifindex));
   // The cell's end last: the end that completes the pair can send at once, the other only after the kernel has
   // noticed its carrier.
-  CR_CHECK(ends.cell.set_up(veth.cell));
-  return ends.cell.add_default_route(veth.cell, network.gateway);
+  CR_CHECK(cell.rtnl.set_up(cell.ifindex));
+  return cell.rtnl.add_default_route(cell.ifindex, addresses.gateway);
 }
 
 model::Inventory intent(const model::CellName& name, const std::string& run_dir, Attach attach) {
@@ -123,7 +84,7 @@ base::Status write_identities(const model::CellName& name, const std::string& ru
   const Attachment& attached = made.attachment;
   const model::Inventory items{
       {ItemKind::kNetns, cell_netns(run_dir, name), text(CR_TRY(base::file_id(made.netns.get())))},
-      {ItemKind::kLink, name.host_link(), std::to_string(made.host_ifindex) + "@" + text(router)},
+      {ItemKind::kLink, name.host_link(), std::to_string(made.attachment.ifindex) + "@" + text(router)},
       {ItemKind::kBpfPin, pin_dir(run_dir, name), text(CR_TRY(base::file_id(pin_dir(run_dir, name))))},
       {ItemKind::kBpfProgram, program_out_name(name), std::to_string(attached.program_out)},
       {ItemKind::kBpfProgram, program_in_name(name), std::to_string(attached.program_in)},
@@ -151,37 +112,38 @@ base::Result<NetworkedCell> Router::connect(const model::CellName& name, model::
   const cr_config config = config_of(network, state_->allow_mark);
   CR_CHECK(journal.intend(intent(name, run_dir, state_->attach)));
 
-  auto built = on_throwaway_thread([&]() -> base::Result<Made> {
-    Made made;
-    Ends ends = CR_TRY(make_ends(cell_netns(run_dir, name), state_->netns.get()));
-    const VethPair veth = CR_TRY(make_veth(ends, name));
+  Spare spare = CR_TRY(state_->spares->take().context("connect " + name.marker()));
+  auto built = in_netns(state_->netns.get(), [&]() -> base::Result<Made> {
+    CR_CHECK(bind_netns(spare.netns.get(), cell_netns(run_dir, name)));
+    CR_CHECK(spare.router.rtnl.rename(spare.router.ifindex, name.host_link()));
     const LoadedFilter filter = CR_TRY(state_->program.load(name, config));
-    const AttachedFilter attached =
-        CR_TRY(attach_filter(filter, state_->attach, veth.host, pin_dir(run_dir, name), ends.router));
+    const AttachedFilter attached = CR_TRY(attach_filter(filter, state_->attach, spare.router.ifindex, spare.hooks,
+                                                         pin_dir(run_dir, name), spare.router.rtnl));
+    Made made;
     made.facts.readback_boot_ns = base::BootTime::now().ns;
-    CR_CHECK(set_up(ends, veth, network, attached));
+    CR_CHECK(set_up(spare, network, attached));
     const CanaryResult canary =
-        CR_TRY(run_canary({ends.cell_packets.get(), veth.cell}, {ends.router_packets.get(), veth.host}, config,
-                          filter.counters().fd.get(), filter.decisions().fd.get(), expect_blocked,
-                          base::Deadline::after(kCanaryBudget)));
+        CR_TRY(run_canary({spare.cell.packets.get(), spare.cell.ifindex},
+                          {spare.router.packets.get(), spare.router.ifindex}, config, filter.counters().fd.get(),
+                          filter.decisions().fd.get(), expect_blocked, base::Deadline::after(kCanaryBudget)));
     made.facts.canary_sent = canary.sent;
     made.facts.canary_blocked = canary.blocked;
     made.facts.canary_counted = canary.counted;
-    state_->closer.close_later(std::move(ends.cell_packets));
-    state_->closer.close_later(std::move(ends.router_packets));
-    made.netns = std::move(ends.netns);
-    made.host_ifindex = veth.host;
+    made.netns = std::move(spare.netns);
     made.attachment = attached.attachment();
     made.maps = {filter.config().id, filter.control().id, filter.counters().id, filter.decisions().id};
     return made;
   });
+  state_->spares->refill();
+  state_->closer.close_later(std::move(spare.cell.packets));
+  state_->closer.close_later(std::move(spare.router.packets));
   Made made = CR_TRY(std::move(built).context("connect " + name.marker()));
   CR_CHECK(write_identities(name, run_dir, state_->netns_id, made, journal));
 
   // The rest of the facts comes from the pins, as it will at the end.
   model::EgressFacts facts = CR_TRY(netpolicy::read_facts(name, run_dir));
   facts.attach_netns = text(state_->netns_id);
-  facts.attach_ifindex = made.host_ifindex;
+  facts.attach_ifindex = made.attachment.ifindex;
   facts.readback_boot_ns = made.facts.readback_boot_ns;
   facts.canary_sent = made.facts.canary_sent;
   facts.canary_blocked = made.facts.canary_blocked;

@@ -36,18 +36,20 @@ base::Result<base::UniqueFd> open_netns(const std::string& path) {
   return fd;
 }
 
-base::Result<base::UniqueFd> create_netns_here(const std::string& path) {
-  // The mount point first: a name that is taken must fail before there is a namespace to lose.
-  const base::UniqueFd file = CR_TRY(base::open_file(path, O_RDONLY | O_CREAT | O_EXCL, 0400));
+base::Result<base::UniqueFd> new_netns_here() {
   if (::unshare(CLONE_NEWNET) != 0) {
     return Error::from_errno("create network namespace: unshare");
   }
-  base::UniqueFd ns = CR_TRY(base::open_file("/proc/thread-self/ns/net", O_RDONLY));
-  const std::string source = "/proc/self/fd/" + std::to_string(ns.get());
+  return base::open_file("/proc/thread-self/ns/net", O_RDONLY);
+}
+
+base::Status bind_netns(int netns_fd, const std::string& path) {
+  (void)CR_TRY(base::open_file(path, O_RDONLY | O_CREAT | O_EXCL, 0400));
+  const std::string source = "/proc/self/fd/" + std::to_string(netns_fd);
   if (::mount(source.c_str(), path.c_str(), nullptr, MS_BIND, nullptr) != 0) {
     return Error::from_errno("bind network namespace to " + path);
   }
-  return ns;
+  return base::ok();
 }
 
 base::Status remove_netns(const std::string& path) {

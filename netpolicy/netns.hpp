@@ -42,8 +42,11 @@ std::invoke_result_t<Fn> in_netns(int netns_fd, Fn fn) {
 // anything else (a leftover without its mount, for one).
 base::Result<base::UniqueFd> open_netns(const std::string& path);
 
-// Gives the calling (throw-away) thread a new namespace and bind-mounts it at `path`, which must not exist.
-base::Result<base::UniqueFd> create_netns_here(const std::string& path);
+// Gives the calling (throw-away) thread a new namespace.
+base::Result<base::UniqueFd> new_netns_here();
+
+// Bind-mounts the namespace at `path`, which must not exist (kAlreadyExists).
+base::Status bind_netns(int netns_fd, const std::string& path);
 
 // Unmounts and unlinks `path`; a missing one is success, and so is one without its mount. The namespace itself goes when
 // its last process, descriptor and mount are gone, some milliseconds later.

@@ -158,7 +158,9 @@ base::Result<base::UniqueFd> adopt_or_create(const std::string& path) {
   } else if (adopted.error().code() != Errc::kNotFound) {
     return adopted;
   }
-  return on_throwaway_thread([&] { return create_netns_here(path); });
+  base::UniqueFd netns = CR_TRY(on_throwaway_thread([] { return new_netns_here(); }));
+  CR_CHECK(bind_netns(netns.get(), path));
+  return netns;
 }
 
 }  // namespace
@@ -204,6 +206,13 @@ base::Result<Router> Router::open(const RouterOptions& options) {
   }
   state->attach = options.attach == Attach::kAuto ? (tcx ? Attach::kTcx : Attach::kClsact) : options.attach;
   state->program = CR_TRY(FilterProgram::prepare());
+  state->drop_all = CR_TRY(load_drop_all());
+  try {
+    state->spares = std::make_unique<SparePool>(
+        SpareSpec{options.node, state->netns.get(), state->attach, state->drop_all.get()}, options.spares);
+  } catch (const std::system_error& e) {
+    return Error::from_errno("open router: start a thread", e.code().value());
+  }
   return Router(std::move(state));
 }
 

@@ -29,6 +29,7 @@ struct RouterOptions {
   model::NodeTag node;
   Attach attach = Attach::kAuto;
   std::string nft = "/usr/sbin/nft";
+  std::size_t spares = 2;  // networks kept ready; with tcx each saves its cell two RCU grace periods
 };
 
 class Router {

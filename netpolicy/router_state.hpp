@@ -9,6 +9,7 @@
 #include "netpolicy/closer.hpp"
 #include "netpolicy/filter.hpp"
 #include "netpolicy/router.hpp"
+#include "netpolicy/spare.hpp"
 
 namespace cellrund::netpolicy {
 
@@ -20,7 +21,9 @@ struct Router::State {
   Attach attach = Attach::kTcx;
   std::uint32_t allow_mark = 0;
   FilterProgram program;
+  base::UniqueFd drop_all;
   Closer closer;
+  std::unique_ptr<SparePool> spares;  // last: borrows from the members above
 };
 
 }  // namespace cellrund::netpolicy

@@ -257,6 +257,13 @@ base::Result<std::uint32_t> Rtnl::link_index(const std::string& name) {
   return index;
 }
 
+base::Status Rtnl::rename(std::uint32_t ifindex, const std::string& name) {
+  Request request(RTM_NEWLINK, NLM_F_ACK, link_message(ifindex));
+  request.text(IFLA_IFNAME, name);
+  (void)CR_TRY(transact(request.finish(), "name link " + name));
+  return base::ok();
+}
+
 base::Status Rtnl::set_up(std::uint32_t ifindex) {
   Request request(RTM_NEWLINK, NLM_F_ACK, link_message(ifindex, IFF_UP, IFF_UP));
   (void)CR_TRY(transact(request.finish(), of_link("set up", ifindex)));

@@ -33,6 +33,8 @@ class Rtnl {
   base::Status create_veth(const VethSpec& spec);
   // kNotFound when there is no such link.
   base::Result<std::uint32_t> link_index(const std::string& name);
+  // The link must be down.
+  base::Status rename(std::uint32_t ifindex, const std::string& name);
   base::Status set_up(std::uint32_t ifindex);
   base::Status set_down(std::uint32_t ifindex);
   // A link that is gone already is success.

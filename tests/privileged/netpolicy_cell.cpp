@@ -180,6 +180,28 @@ std::size_t bpf_objects(const model::CellName& name) {
          objects_named<bpf_map_info>(prefix, ::bpf_map_get_next_id, ::bpf_map_get_fd_by_id);
 }
 
+// A tcx link that lost its last holder is detached by a kernel worker.
+void wait_hook_empty(const Router& router, std::uint32_t ifindex) {
+  const auto ns = open_netns(router.netns_path());
+  REQUIRE(ns.ok());
+  const base::Deadline deadline = base::Deadline::after(5s);
+  while (!deadline.expired()) {
+    const auto programs = in_netns(ns->get(), [&]() -> base::Result<std::uint32_t> {
+      LIBBPF_OPTS(bpf_prog_query_opts, options);
+      constexpr auto kTcxIngress = static_cast<bpf_attach_type>(46);
+      if (::bpf_prog_query_opts(static_cast<int>(ifindex), kTcxIngress, &options) != 0) {
+        return base::Error::from_errno("query");
+      }
+      return options.prog_cnt;
+    });
+    REQUIRE(programs.ok());
+    if (*programs == 0) {
+      return;
+    }
+  }
+  FAIL("the link is still attached");
+}
+
 bool mounted(const std::string& path) {
   const auto mounts = base::read_file("/proc/self/mountinfo", 4U << 20U);
   REQUIRE(mounts.ok());
@@ -342,7 +364,7 @@ TEST_CASE("a canary that meets no filter fails") {
   const auto filter = program->load(node.cell(1), test::packet_config());  // loaded, attached to nothing
   REQUIRE(filter.ok());
   const auto result = on_throwaway_thread([&]() -> base::Result<CanaryResult> {
-    const base::UniqueFd cell_ns = CR_TRY(create_netns_here(cell_netns(node.run_dir, node.cell(1))));
+    const base::UniqueFd cell_ns = CR_TRY(new_netns_here());
     Rtnl inside = CR_TRY(Rtnl::open());
     const base::UniqueFd inside_packets = CR_TRY(open_packet_socket());
     CR_CHECK(enter_netns(ns->get()));
@@ -370,6 +392,7 @@ TEST_CASE("a filter that is removed is noticed, and the firewall still lets noth
     REQUIRE(cell.verify_attached().ok());
     if (attach == Attach::kTcx) {
       REQUIRE(base::remove_file(pin_dir(node.run_dir, node.cell(0)) + "/" + kPinLinkOut).ok());
+      wait_hook_empty(router, cell.facts().attach_ifindex);
     } else {
       const auto ns = open_netns(router.netns_path());
       REQUIRE(ns.ok());
@@ -493,7 +516,10 @@ TEST_CASE("disconnect copes with every part that a crash may leave") {
   CHECK(disconnect(name, node.run_dir).empty());
   check_nothing_left(node, name);
 
-  REQUIRE(on_throwaway_thread([&] { return create_netns_here(file); }).ok());  // before the link
+  REQUIRE(on_throwaway_thread([&]() -> base::Status {  // before the link
+            const base::UniqueFd ns = CR_TRY(new_netns_here());
+            return bind_netns(ns.get(), file);
+          }).ok());
   CHECK(disconnect(name, node.run_dir).empty());
   check_nothing_left(node, name);
 
