@@ -95,6 +95,7 @@ Result<base::PidFd> start_box(const BoxOptions& options, std::string_view reques
   clone.identity = Identity{0, 0};
   clone.no_new_privs = true;
   clone.new_session = true;
+  clone.parent_death_signal = options.die_with_caller ? SIGKILL : 0;
   clone.working_dir = "/";
   return clone_and_exec(clone).context("start box");
 }
@@ -103,7 +104,9 @@ Result<BoxResult> run_box(const BoxOptions& options, std::string_view request, D
                           std::size_t result_limit) {
   base::Pipe out = CR_TRY(base::make_pipe());
   base::Pipe err = CR_TRY(base::make_pipe());
-  const base::PidFd child = CR_TRY(start_box(options, request, out.write.get(), err.write.get()));
+  BoxOptions ours = options;
+  ours.die_with_caller = true;  // this thread waits here until the box has ended
+  const base::PidFd child = CR_TRY(start_box(ours, request, out.write.get(), err.write.get()));
   out.write.reset();
   err.write.reset();
   Stream result{std::move(out.read), {}, result_limit};

@@ -30,6 +30,7 @@ struct BoxOptions {
   BoxIds ids;
   int cgroup_fd = -1;                    // v2 cgroup to be born into; -1: ours
   bool own_network = true;               // false only for a helper whose work is the network of its caller
+  bool die_with_caller = false;          // SIGKILL when the calling *thread* ends; run_box() sets it
 };
 
 struct BoxResult {

@@ -232,7 +232,7 @@ TEST_CASE("hostile entries are refused") {
       {"is only dots", tar().folder("..").bytes()},
       {"absolute", tar().file("/etc/x", "x").bytes()},
       {"absolute folder", tar().folder("//x").bytes()},
-      {"file as root", tar().file("./", "").add({.name = ".", .content = "x"}).bytes()},
+      {"file as root", tar().add({.name = ".", .content = "x"}).bytes()},
       {"symbolic link as root", tar().symlink(".", "/").bytes()},
       {"through a link out", tar().symlink("l", "..").file("l/outside", "x").bytes()},
       {"through an absolute link", tar().symlink("l", "/tmp").file("l/x", "x").bytes()},
