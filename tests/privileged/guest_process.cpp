@@ -381,7 +381,9 @@ int main(int argc, char** argv) {
     std::puts("cannot make the test images");
     return 1;
   }
+  doctest::Context context;
   if (argc > 2) {
+    context.setAsDefaultForAssertsOutOfTestCases();
     for (long i = std::strtol(argv[2], nullptr, 10); i > 0; --i) {
       const base::BootTime begin = base::BootTime::now();
       ProcessCell cell(images.plain());
@@ -395,6 +397,5 @@ int main(int argc, char** argv) {
     }
     return 0;
   }
-  doctest::Context context;
   return context.run();
 }
