@@ -5,6 +5,7 @@
 #include "netpolicy/account.hpp"
 #include "netpolicy/attach.hpp"
 #include "netpolicy/canary.hpp"
+#include "netpolicy/firewall.hpp"
 #include "netpolicy/names.hpp"
 #include "netpolicy/netns.hpp"
 #include "netpolicy/policy.hpp"
@@ -119,6 +120,7 @@ base::Result<NetworkedCell> Router::connect(const model::CellName& name, model::
     const LoadedFilter filter = CR_TRY(state_->program.load(name, config));
     const AttachedFilter attached = CR_TRY(attach_filter(filter, state_->attach, spare.router.ifindex, spare.hooks,
                                                          pin_dir(run_dir, name), spare.router.rtnl));
+    CR_CHECK(expect_firewall(state_->firewall));
     Made made;
     made.facts.readback_boot_ns = base::BootTime::now().ns;
     CR_CHECK(set_up(spare, network, attached));
@@ -152,7 +154,7 @@ base::Result<NetworkedCell> Router::connect(const model::CellName& name, model::
   interface.address = format_ipv4(network.cell);
   interface.gateway = format_ipv4(network.gateway);
   return NetworkedCell(run_dir, name, std::move(made.netns), cell_netns(run_dir, name), std::move(interface),
-                       std::move(facts));
+                       std::move(facts), state_->firewall);
 }
 
 }  // namespace cellrund::netpolicy
