@@ -30,7 +30,7 @@ Error connect_error(const std::string& path, int err) {
   }
 }
 
-base::Result<Response> receive(int fd, base::Nanoseconds idle) {
+base::Result<Response> receive_from(int fd, base::Nanoseconds idle) {
   std::optional<std::string> frame = CR_TRY(read_frame(fd, kMaxResponseBytes, idle, kFrameBudget));
   if (!frame) {
     return Error(Errc::kUnavailable, "cellrund closed the connection");
@@ -38,7 +38,7 @@ base::Result<Response> receive(int fd, base::Nanoseconds idle) {
   return decode_response(base::as_bytes(*frame));
 }
 
-base::Status send(int fd, const Request& request, base::Deadline deadline) {
+base::Status send_to(int fd, const Request& request, base::Deadline deadline) {
   const std::string body = encode(request);
   if (body.size() > kMaxRequestBytes) {
     return Error(Errc::kInvalidArgument, "the request is longer than " + std::to_string(kMaxRequestBytes) + " bytes");
@@ -48,8 +48,8 @@ base::Status send(int fd, const Request& request, base::Deadline deadline) {
 
 // A peer that refused us says why and then closes; our own write may fail first. What it said is the better answer.
 base::Result<Response> exchange(int fd, const Request& request, base::Deadline deadline) {
-  base::Status sent = send(fd, request, deadline);
-  base::Result<Response> response = receive(fd, sent.ok() ? deadline.remaining() : base::Nanoseconds(0));
+  base::Status sent = send_to(fd, request, deadline);
+  base::Result<Response> response = receive_from(fd, sent.ok() ? deadline.remaining() : base::Nanoseconds(0));
   if (!sent && !response) {
     return std::move(sent).error();
   }
@@ -89,11 +89,17 @@ base::Result<Response> Client::call(const Request& request, base::Deadline deadl
   return exchange(fd_.get(), request, deadline);
 }
 
+base::Status Client::send(const Request& request) {
+  return send_to(fd_.get(), request, base::Deadline::after(kFrameBudget));
+}
+
+base::Result<Response> Client::receive(base::Nanoseconds idle) { return receive_from(fd_.get(), idle); }
+
 base::Result<std::optional<Failure>> Client::stream(const Request& request, base::Nanoseconds silence,
                                                     const std::function<bool(Response)>& on_item) {
-  CR_CHECK(send(fd_.get(), request, base::Deadline::after(kFrameBudget)));
+  CR_CHECK(send(request));
   for (;;) {
-    Response response = CR_TRY(receive(fd_.get(), silence));
+    Response response = CR_TRY(receive(silence));
     if (std::holds_alternative<End>(response)) {
       return std::optional<Failure>();
     }

@@ -26,7 +26,10 @@ class Client {
   base::Result<std::optional<Failure>> stream(const Request& request, base::Nanoseconds silence,
                                               const std::function<bool(Response)>& on_item);
 
-  // For a caller that waits for other events as well.
+  // The two halves of stream(), for a caller that waits for other events as well: fd() is readable when a response is
+  // about to come. `idle` bounds the wait for its first byte.
+  base::Status send(const Request& request);
+  base::Result<Response> receive(base::Nanoseconds idle);
   [[nodiscard]] int fd() const noexcept { return fd_.get(); }
 
  private:

@@ -175,7 +175,7 @@ base::Status fill_derived(Config& c) {
   derive(c.paths.guest, c.paths.state + "/guest");
   derive(c.containerd.socket, embedded ? c.paths.run + "/containerd/containerd.sock" : "/run/containerd/containerd.sock");
   derive(c.containerd.root, embedded ? c.paths.state + "/containerd" : "/var/lib/containerd");
-  derive(c.containerd.state, embedded ? c.paths.run + "/containerd" : "/run/containerd");
+  derive(c.containerd.state, embedded ? c.paths.run + "/containerd/state" : "/run/containerd");
   return base::ok();
 }
 

@@ -28,14 +28,14 @@ struct Config {
     std::string socket;        // empty: <run>/cellrund.sock
     std::string admin_socket;  // empty: <run>/admin.sock
     std::string shim;          // folder of containerd-shim-cellrun-v2 and the other helpers; empty: as installed
-    std::string guest;         // folder of the guest's kernel and initramfs; empty: <state>/guest
+    std::string guest;         // folder of the guest's vmlinux and initrd; empty: <state>/guest
   } paths;
   struct Containerd {
     std::string mode = "embedded";  // embedded | system
     std::string binary = "/usr/bin/containerd";
     std::string socket;  // empty: <run>/containerd/containerd.sock when embedded, /run/containerd/containerd.sock else
     std::string root;    // empty: <state>/containerd
-    std::string state;   // empty: <run>/containerd
+    std::string state;   // empty: <run>/containerd/state
     std::string namespace_ = "cellrun";
   } containerd;
   struct Network {

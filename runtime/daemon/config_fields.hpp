@@ -57,14 +57,14 @@ void visit_fields(ConfigT& c, Visitor&& v) {
   v(Field{"paths", "socket", "for the group cellrun; empty: <run>/cellrund.sock"}, c.paths.socket, socket);
   v(Field{"paths", "admin_socket", "for root; empty: <run>/admin.sock"}, c.paths.admin_socket, socket);
   v(Field{"paths", "shim", "folder of the containerd shim and the helpers; empty: as installed"}, c.paths.shim, path);
-  v(Field{"paths", "guest", "folder of the guest's kernel and initramfs; empty: <state>/guest"}, c.paths.guest, path);
+  v(Field{"paths", "guest", "folder of the guest's vmlinux and initrd; empty: <state>/guest"}, c.paths.guest, path);
 
   v(Field{"containerd", "mode", "embedded: own one, kept alive by the keeper; system: the host's"}, c.containerd.mode,
     choice({"embedded", "system"}));
   v(Field{"containerd", "binary", "what the embedded mode runs"}, c.containerd.binary, path);
   v(Field{"containerd", "socket", "empty: <run>/containerd/containerd.sock, or the host's"}, c.containerd.socket, socket);
   v(Field{"containerd", "root", "empty: <state>/containerd, or the host's"}, c.containerd.root, path);
-  v(Field{"containerd", "state", "empty: <run>/containerd, or the host's"}, c.containerd.state, path);
+  v(Field{"containerd", "state", "empty: <run>/containerd/state, or the host's"}, c.containerd.state, path);
   v(Field{"containerd", "namespace", "containerd namespace of all cells"}, c.containerd.namespace_, name);
 
   v(Field{"network", "attach", "auto takes tcx where the kernel has it"}, c.network.attach,

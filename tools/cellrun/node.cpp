@@ -1,0 +1,112 @@
+// capacity, drain, undrain; and the commands that live in programs of their own: image, residue scan.
+#include <unistd.h>
+
+#include "base/file.hpp"
+#include "groups.hpp"
+#include "model/quantity.hpp"
+
+namespace cellrund::cli {
+namespace {
+
+using base::Errc;
+using base::Error;
+
+// Replaces this process by a helper. The containerd client and the residue probes would make every start of the CLI pay
+// for libraries that only these commands need.
+Outcome become(const std::string& program, std::vector<std::string> words, const std::vector<std::string>& environment) {
+  words.insert(words.begin(), program);
+  std::vector<char*> argv;
+  for (std::string& word : words) {
+    argv.push_back(word.data());
+  }
+  argv.push_back(nullptr);
+  std::vector<std::string> entries = environment;
+  std::vector<char*> envp;
+  for (std::string& entry : entries) {
+    envp.push_back(entry.data());
+  }
+  envp.push_back(nullptr);
+  (void)::execve(program.c_str(), argv.data(), envp.data());
+  return failed(Error::from_errno("run " + program), "the installation is incomplete, or paths.shim names another folder");
+}
+
+Outcome set_draining(const Context& context, bool draining) {
+  api::Client client = CR_TRY(context.connect_admin());
+  (void)CR_TRY(ask<api::Ack>(client, api::SetDraining{draining}));
+  if (context.style().json()) {
+    return print(object_text(context.format(), {{"draining", draining}})) ? 0 : kExitOurs;
+  }
+  return print(draining ? "draining: no new jobs; running ones end\n" : "accepting jobs\n") ? 0 : kExitOurs;
+}
+
+std::string joined(const std::vector<std::string>& words) {
+  std::string out;
+  for (const std::string& word : words) {
+    out += (out.empty() ? "" : " ") + printable(word);
+  }
+  return out.empty() ? "none" : out;
+}
+
+}  // namespace
+
+Outcome capacity(Context& context) {
+  api::Client client = CR_TRY(context.connect());
+  const api::Capacity c = CR_TRY(ask<api::Capacity>(client, api::GetCapacity{}));
+  if (context.style().json()) {
+    base::json::Array lanes;
+    for (const std::string& lane : c.lanes) {
+      lanes.emplace_back(lane);
+    }
+    const auto of = [](std::uint64_t total, std::uint64_t used) {
+      return base::json::Object{{"total", total}, {"used", used}};
+    };
+    return print(object_text(context.format(),
+                             {{"cpuMillis", of(c.cpu_millis_total, c.cpu_millis_used)},
+                              {"memoryBytes", of(c.memory_bytes_total, c.memory_bytes_used)},
+                              {"cells", base::json::Object{{"total", c.cells_total}, {"used", c.cells_used},
+                                                           {"quarantined", c.cells_quarantined}}},
+                              {"queue", base::json::Object{{"limit", c.queue_limit}, {"used", c.queued}}},
+                              {"draining", c.draining}, {"lanes", std::move(lanes)}, {"accel", c.accel}})) ? 0 : kExitOurs;
+  }
+  std::string out = table({"RESOURCE", "USED", "TOTAL"},
+                          {{"cpu", model::format_cpu_millis(c.cpu_millis_used), model::format_cpu_millis(c.cpu_millis_total)},
+                           {"memory", model::format_bytes(c.memory_bytes_used), model::format_bytes(c.memory_bytes_total)},
+                           {"cells", std::to_string(c.cells_used), std::to_string(c.cells_total)},
+                           {"quarantined", std::to_string(c.cells_quarantined), "-"},
+                           {"queue", std::to_string(c.queued), std::to_string(c.queue_limit)}});
+  out += "lanes: " + joined(c.lanes) + (c.accel.empty() ? "" : " (accel: " + printable(c.accel) + ")") + "\n";
+  out += c.draining ? "draining: no new jobs\n" : "";
+  return print(out) ? 0 : kExitOurs;
+}
+
+Outcome drain(Context& context) { return set_draining(context, true); }
+Outcome undrain(Context& context) { return set_draining(context, false); }
+
+Outcome image(Context& context) {
+  const daemon::LoadedConfig loaded = CR_TRY(context.load_config());
+  const daemon::Config& config = loaded.config;
+  // What the helper needs to know of the configuration, then the user's own words.
+  std::vector<std::string> words = {"--containerd", config.containerd.socket,  "--namespace", config.containerd.namespace_,
+                                    "--images",     config.paths.state + "/images", "--output",
+                                    context.format() == Format::kJson        ? "json"
+                                    : context.format() == Format::kJsonLines ? "jsonl"
+                                                                             : "table"};
+  if (const std::optional<std::string> name = context.arguments().value("name")) {
+    words.insert(words.end(), {"--name", *name});
+  }
+  words.insert(words.end(), {"--", std::string(context.command().substr(context.command().find(' ') + 1))});
+  words.insert(words.end(), context.arguments().positional.begin(), context.arguments().positional.end());
+  return become(config.paths.shim + "/cellrun-image", std::move(words), context.environment());
+}
+
+Outcome residue_scan(Context& context) {
+  const daemon::LoadedConfig loaded = CR_TRY(context.load_config());
+  const daemon::Config::Paths& paths = loaded.config.paths;
+  std::vector<std::string> words = {"--run-dir", paths.run, "--state-dir", paths.state};
+  if (context.style().json()) {
+    words.insert(words.end(), {"-o", "json"});
+  }
+  return become(paths.shim + "/cellsweep", std::move(words), context.environment());
+}
+
+}  // namespace cellrund::cli
