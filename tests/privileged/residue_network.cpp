@@ -1,0 +1,159 @@
+// The scan against a real cell's network: every journalled object is seen while it is there, by its journalled identity
+// and by its name alone, and nothing is seen after the disconnect, with a second cell living beside it.
+#define DOCTEST_CONFIG_IMPLEMENT
+#include <doctest/doctest.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <optional>
+
+#include "base/file.hpp"
+#include "netpolicy/router.hpp"
+#include "residue/scan.hpp"
+
+namespace {
+
+using namespace cellrund;
+using model::ItemKind;
+using model::Verdict;
+
+class Recorder final : public model::Journal {
+ public:
+  base::Status intend(const model::Inventory& batch) override {
+    items.insert(items.end(), batch.begin(), batch.end());
+    return base::ok();
+  }
+  base::Status created(const model::InventoryItem& made) override {
+    for (model::InventoryItem& item : items) {
+      if (item.kind == made.kind && item.name == made.name) {
+        item.identity = made.identity;
+      }
+    }
+    return base::ok();
+  }
+  model::Inventory items;
+};
+
+struct TestNode {
+  TestNode() {
+    std::array<char, 9> text{};
+    (void)std::snprintf(text.data(), text.size(), "%08x", 0xd0000000U | static_cast<unsigned>(::getpid()));
+    tag.value = text.data();
+    run_dir = "/tmp/residue-net-" + tag.value;
+    REQUIRE(base::make_dirs(run_dir, 0700).ok());
+  }
+  TestNode(const TestNode&) = delete;
+  TestNode& operator=(const TestNode&) = delete;
+  TestNode(TestNode&&) = delete;
+  TestNode& operator=(TestNode&&) = delete;
+  ~TestNode() {
+    for (std::uint32_t slot = 0; slot < 2; ++slot) {
+      CHECK(netpolicy::disconnect(cell(slot), run_dir).empty());
+    }
+    CHECK(netpolicy::Router::destroy(run_dir, tag).empty());
+    CHECK(base::remove_dir(run_dir).ok());
+  }
+  [[nodiscard]] model::CellName cell(std::uint32_t slot) const {
+    return {tag, "0199c1f2-7b1e-7c3a-9d2e-00000000000" + std::to_string(slot), slot};
+  }
+  [[nodiscard]] residue::CellScope scope(std::uint32_t slot, model::Inventory inventory, bool with_slot) const {
+    residue::CellScope scope;
+    scope.node = tag;
+    scope.uid = cell(slot).uid;
+    if (with_slot) {
+      scope.slot = slot;
+    }
+    scope.inventory = std::move(inventory);
+    scope.paths.run_dir = run_dir;
+    return scope;
+  }
+  model::NodeTag tag;
+  std::string run_dir;
+};
+
+model::ResidueReport scan(const residue::CellScope& scope) {
+  return residue::scan_cell(scope, base::Deadline::after(std::chrono::seconds(30)));
+}
+
+std::size_t count(const model::ResidueReport& report, ItemKind kind) {
+  return static_cast<std::size_t>(std::count_if(report.residue.begin(), report.residue.end(),
+                                                [&](const auto& item) { return item.kind == kind; }));
+}
+
+void expect_clean(const model::ResidueReport& report) {
+  for (const auto& item : report.residue) {
+    MESSAGE("residue " << std::string(model::to_string(item.kind)) << " " << item.name << ": " << item.why);
+  }
+  for (const auto& unknown : report.unknown) {
+    MESSAGE("unknown " << unknown.probe << ": " << unknown.cause);
+  }
+  CHECK(report.verdict == Verdict::kClean);
+}
+
+}  // namespace
+
+TEST_CASE("a cell's network is seen in full, and after the disconnect not at all") {
+  TestNode node;
+  auto router = netpolicy::Router::open({.run_dir = node.run_dir, .node = node.tag});
+  REQUIRE_MESSAGE(router.ok(), (router.ok() ? "" : router.error().message()));
+  Recorder journal;
+  Recorder other_journal;
+  std::optional<netpolicy::NetworkedCell> cell = std::move(*router->connect(node.cell(0), journal));
+  const auto other = router->connect(node.cell(1), other_journal);
+  REQUIRE(other.ok());
+
+  auto intents = journal.items;
+  for (auto& item : intents) {
+    item.identity.clear();
+  }
+  for (auto& scope : {node.scope(0, journal.items, false), node.scope(0, {}, true), node.scope(0, intents, false)}) {
+    auto impatient = scope;
+    impatient.patience.kernel = std::chrono::milliseconds(1);
+    const auto report = scan(impatient);
+    CHECK(report.verdict == Verdict::kResidue);
+    CHECK(count(report, ItemKind::kNetns) >= 1);
+    CHECK(count(report, ItemKind::kLink) == 1);
+    CHECK(count(report, ItemKind::kBpfProgram) == 2);
+    CHECK(count(report, ItemKind::kBpfMap) == 4);
+    CHECK(count(report, ItemKind::kBpfPin) == 1);
+    CHECK(count(report, ItemKind::kMount) >= 1);
+    if (router->attach() == netpolicy::Attach::kTcx) {
+      CHECK(count(report, ItemKind::kBpfLink) == 2);
+    }
+  }
+
+  CHECK(netpolicy::disconnect(node.cell(0), node.run_dir).empty());
+  {
+    auto impatient = node.scope(0, journal.items, true);
+    impatient.patience.kernel = std::chrono::milliseconds(1);
+    CHECK(count(scan(impatient), ItemKind::kNetns) >= 1);  // our own object still holds its descriptor
+  }
+  cell.reset();
+  const auto start = std::chrono::steady_clock::now();
+  expect_clean(scan(node.scope(0, journal.items, true)));
+  MESSAGE("scan after the disconnect took "
+          << std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count() << " ms");
+
+  // The node: the neighbour lives, the router and its spares are no residue.
+  residue::NodeScope whole;
+  whole.node = node.tag;
+  whole.live = {{node.cell(1).uid, 1, other_journal.items}};
+  whole.inventory = journal.items;
+  whole.paths.run_dir = node.run_dir;
+  expect_clean(residue::scan_node(whole, base::Deadline::after(std::chrono::seconds(60))));
+  whole.live.clear();
+  whole.patience.kernel = std::chrono::milliseconds(1);
+  const auto report = residue::scan_node(whole, base::Deadline::after(std::chrono::seconds(60)));
+  CHECK(count(report, ItemKind::kLink) == 1);
+  CHECK(count(report, ItemKind::kBpfProgram) == 2);
+}
+
+int main(int argc, char** argv) {
+  if (::geteuid() != 0) {
+    std::fprintf(stderr, "skipped: needs root\n");
+    return 77;
+  }
+  return doctest::Context(argc, argv).run();
+}
