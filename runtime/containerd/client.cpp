@@ -119,36 +119,42 @@ Connection::Connection(std::shared_ptr<grpc::Channel> channel, std::string conta
     : channel_(std::move(channel)), namespace_(std::move(containerd_namespace)), stop_event_(std::move(stop_event)) {}
 
 void Connection::shutdown() {
-  auto calls = calls_.lock();
-  calls->stopped = true;
-  for (grpc::ClientContext* context : calls->running) {
-    context->TryCancel();
+  std::set<std::shared_ptr<grpc::ClientContext>> running;
+  {
+    auto calls = calls_.lock();
+    calls->stopped = true;
+    running.swap(calls->running);
   }
   signal_event(stop_event_.get());
-}
-
-void Connection::enter(grpc::ClientContext& context) {
-  auto calls = calls_.lock();
-  calls->running.insert(&context);
-  if (calls->stopped) {
-    context.TryCancel();
+  for (const auto& context : running) {
+    context->TryCancel();
   }
 }
 
-void Connection::leave(grpc::ClientContext& context) {
-  calls_.lock()->running.erase(&context);
+void Connection::enter(const std::shared_ptr<grpc::ClientContext>& context) {
+  auto calls = calls_.lock();
+  if (calls->stopped) {
+    context->TryCancel();  // nothing runs on it yet: the call will fail when it starts
+  } else {
+    calls->running.insert(context);
+  }
 }
 
-CallContext::CallContext(std::shared_ptr<Connection> connection) : connection_(std::move(connection)) {
-  context_.AddMetadata(kNamespaceHeader, connection_->containerd_namespace());
+void Connection::leave(const std::shared_ptr<grpc::ClientContext>& context) {
+  calls_.lock()->running.erase(context);
+}
+
+CallContext::CallContext(std::shared_ptr<Connection> connection)
+    : connection_(std::move(connection)), context_(std::make_shared<grpc::ClientContext>()) {
+  context_->AddMetadata(kNamespaceHeader, connection_->containerd_namespace());
   connection_->enter(context_);
 }
 
 CallContext::CallContext(std::shared_ptr<Connection> connection, const Call& call)
     : CallContext(std::move(connection)) {
-  context_.set_deadline(to_gpr(call.deadline));
+  context_->set_deadline(to_gpr(call.deadline));
   if (!call.lease.empty()) {
-    context_.AddMetadata(kLeaseHeader, call.lease);
+    context_->AddMetadata(kLeaseHeader, call.lease);
   }
 }
 

@@ -141,8 +141,8 @@ class Client {
   base::Result<TaskWait> begin_wait(const std::string& id);
   // Blocks until the exit or the deadline.
   base::Result<TaskExit> wait_task(const std::string& id, const Call& call);
-  // A missing one is success. The call's deadline bounds how long we wait, not how long containerd may work: after
-  // kDeadlineExceeded the deletion goes on in the background (kTaskDeleteBudget).
+  // A missing one is success; a running one is a failure. The call's deadline bounds how long we wait, not how long
+  // containerd may work: after kDeadlineExceeded the deletion goes on in the background (kTaskDeleteBudget).
   base::Status delete_task(const std::string& id, const Call& call);
   base::Result<Task> get_task(const std::string& id, const Call& call);
   base::Result<std::vector<Task>> list_tasks(const Call& call);

@@ -63,12 +63,14 @@ class Connection {
   [[nodiscard]] int stop_fd() const noexcept { return stop_event_.get(); }
   void shutdown();
   // A context that is cancelled from the start when shutdown() came first.
-  void enter(grpc::ClientContext& context);
-  void leave(grpc::ClientContext& context);
+  void enter(const std::shared_ptr<grpc::ClientContext>& context);
+  void leave(const std::shared_ptr<grpc::ClientContext>& context);
 
  private:
+  // Shared, so that shutdown() can cancel them without the lock: a cancellation may run a completion callback, and with
+  // it leave(), on the spot.
   struct Calls {
-    std::set<grpc::ClientContext*> running;
+    std::set<std::shared_ptr<grpc::ClientContext>> running;
     bool stopped = false;
   };
   std::shared_ptr<grpc::Channel> channel_;
@@ -89,12 +91,12 @@ class CallContext {
   CallContext& operator=(CallContext&&) = delete;
   ~CallContext();
 
-  [[nodiscard]] grpc::ClientContext* get() noexcept { return &context_; }
-  void cancel() { context_.TryCancel(); }
+  [[nodiscard]] grpc::ClientContext* get() noexcept { return context_.get(); }
+  void cancel() { context_->TryCancel(); }
 
  private:
-  std::shared_ptr<Connection> connection_;  // see Connection
-  grpc::ClientContext context_;
+  std::shared_ptr<Connection> connection_;        // see Connection
+  std::shared_ptr<grpc::ClientContext> context_;  // see Connection
 };
 
 class Client::Impl {

@@ -85,7 +85,7 @@ class Upload {
       return ended(wire::content::COMMIT);
     }
     stream_->WritesDone();
-    CR_CHECK(to_status(stream_->Finish(), what_));
+    CR_CHECK(to_status(finish(), what_));
     return Attempt::kDone;
   }
 
@@ -94,14 +94,21 @@ class Upload {
     return stream_->Write(request) && stream_->Read(&response_);
   }
 
+  // gRPC gives no status before the last message was read, and containerd 1.6 sends a second one for a COMMIT.
+  grpc::Status finish() {
+    while (stream_->Read(&response_)) {
+    }
+    return stream_->Finish();
+  }
+
   Attempt stopped(Attempt how) {
     context_.cancel();
-    (void)stream_->Finish();  // Cancelled, by us
+    (void)finish();  // Cancelled, by us
     return how;
   }
 
   base::Result<Attempt> ended(wire::content::WriteAction during) {
-    const grpc::Status status = stream_->Finish();
+    const grpc::Status status = finish();
     if (status.error_code() == grpc::ALREADY_EXISTS) {
       return Attempt::kPresent;
     }
