@@ -1,13 +1,10 @@
 // Router::connect(): a cell's network from a spare one to a proven one.
 #include <array>
 
-#include "crypto/digest.hpp"
-#include "netpolicy/account.hpp"
 #include "netpolicy/attach.hpp"
 #include "netpolicy/canary.hpp"
 #include "netpolicy/names.hpp"
 #include "netpolicy/netns.hpp"
-#include "netpolicy/policy.hpp"
 #include "netpolicy/router.hpp"
 #include "netpolicy/router_state.hpp"
 #include "netpolicy/rtnl.hpp"
@@ -15,20 +12,19 @@
 namespace cellrund::netpolicy {
 namespace {
 
-using base::Errc;
-using base::Error;
 using model::InventoryItem;
 using model::ItemKind;
 
 constexpr auto kCanaryBudget = std::chrono::seconds(2);
 constexpr std::uint32_t kLoopback = 1;
 
-// Everything that exists once connect() is through, by identity.
+// What exists once connect() is through, by identity, and what was proven about it.
 struct Made {
   base::UniqueFd netns;
   Attachment attachment;
   std::array<std::uint32_t, 4> maps{};  // config, control, counters, decisions
-  model::EgressFacts facts;
+  base::BootTime read_back;
+  CanaryResult canary;
 };
 
 cr_config config_of(const CellNetwork& network, std::uint32_t allow_mark) {
@@ -120,15 +116,12 @@ base::Result<NetworkedCell> Router::connect(const model::CellName& name, model::
     const AttachedFilter attached = CR_TRY(attach_filter(filter, state_->attach, spare.router.ifindex, spare.hooks,
                                                          pin_dir(run_dir, name), spare.router.rtnl));
     Made made;
-    made.facts.readback_boot_ns = base::BootTime::now().ns;
+    made.read_back = base::BootTime::now();
     CR_CHECK(set_up(spare, network, attached));
-    const CanaryResult canary =
+    made.canary =
         CR_TRY(run_canary({spare.cell.packets.get(), spare.cell.ifindex},
                           {spare.router.packets.get(), spare.router.ifindex}, config, filter.counters().fd.get(),
                           filter.decisions().fd.get(), expect_blocked, base::Deadline::after(kCanaryBudget)));
-    made.facts.canary_sent = canary.sent;
-    made.facts.canary_blocked = canary.blocked;
-    made.facts.canary_counted = canary.counted;
     made.netns = std::move(spare.netns);
     made.attachment = attached.attachment();
     made.maps = {filter.config().id, filter.control().id, filter.counters().id, filter.decisions().id};
@@ -144,10 +137,10 @@ base::Result<NetworkedCell> Router::connect(const model::CellName& name, model::
   model::EgressFacts facts = CR_TRY(netpolicy::read_facts(name, run_dir));
   facts.attach_netns = text(state_->netns_id);
   facts.attach_ifindex = made.attachment.ifindex;
-  facts.readback_boot_ns = made.facts.readback_boot_ns;
-  facts.canary_sent = made.facts.canary_sent;
-  facts.canary_blocked = made.facts.canary_blocked;
-  facts.canary_counted = made.facts.canary_counted;
+  facts.readback_boot_ns = made.read_back.ns;
+  facts.canary_sent = made.canary.sent;
+  facts.canary_blocked = made.canary.blocked;
+  facts.canary_counted = made.canary.counted;
   CellInterface interface;
   interface.address = format_ipv4(network.cell);
   interface.gateway = format_ipv4(network.gateway);

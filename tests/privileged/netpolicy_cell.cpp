@@ -311,6 +311,48 @@ TEST_CASE("no packet of the table comes out, each is counted exactly, and firewa
   }
 }
 
+TEST_CASE("a segmentation-offload packet in fragments of memory is read as well as any") {
+  const TestNode node;
+  const Router router = node.open(Attach::kAuto);
+  const NetworkedCell cell = connect(node, router);
+  // 6,000 bytes, longer than a page, so that the kernel puts only `hdr_len` bytes into the linear part.
+  base::Bytes frame = test::packet();
+  frame.resize(6000, 'x');
+  frame = test::with(frame, 16, {(6000 - 14) >> 8, (6000 - 14) & 0xff});
+  struct {  // struct virtio_net_hdr of linux/virtio_net.h, which is no C++
+    std::uint8_t flags = 1;     // VIRTIO_NET_HDR_F_NEEDS_CSUM
+    std::uint8_t gso_type = 1;  // VIRTIO_NET_HDR_GSO_TCPV4
+    std::uint16_t hdr_len = 14, gso_size = 1400, csum_start = 34, csum_offset = 16;
+  } const offload;
+  static_assert(sizeof offload == 10);
+  const auto sent = in_netns(cell.netns_fd(), [&]() -> base::Status {
+    const base::UniqueFd socket = CR_TRY(open_packet_socket());
+    const int on = 1;
+    if (::setsockopt(socket.get(), SOL_PACKET, PACKET_VNET_HDR, &on, sizeof on) != 0) {
+      return base::Error::from_errno("PACKET_VNET_HDR");
+    }
+    base::Bytes message(sizeof offload);
+    std::memcpy(message.data(), &offload, sizeof offload);
+    message.insert(message.end(), frame.begin(), frame.end());
+    sockaddr_ll to{};
+    to.sll_family = AF_PACKET;
+    to.sll_protocol = htons(0x0800);
+    to.sll_ifindex = 2;
+    if (::sendto(socket.get(), message.data(), message.size(), 0, reinterpret_cast<const sockaddr*>(&to), sizeof to) < 0) {
+      return base::Error::from_errno("send");
+    }
+    return base::ok();
+  });
+  REQUIRE_MESSAGE(sent.ok(), (sent.ok() ? "" : sent.error().message()));
+  const auto facts = settled(node, 0, cell.facts().counted + 1);
+  CHECK(facts.counted == cell.facts().counted + 1);
+  CHECK(counter(facts, "default-deny") == counter(cell.facts(), "default-deny") + 1);
+  const auto& last = facts.decisions.back();
+  CHECK(last.destination == "198.51.100.7");
+  CHECK(last.port == 443);
+  CHECK(router_received(router) == 0);
+}
+
 TEST_CASE("frames sent before, while and after the link comes up never get behind the filter") {
   const TestNode node;
   const Router router = node.open(Attach::kAuto);
