@@ -1,0 +1,170 @@
+#include "cell/supervise.hpp"
+
+#include <signal.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstdio>
+
+#include "base/log.hpp"
+
+namespace cellrund::cell {
+namespace {
+
+using base::BootTime;
+using model::Reason;
+
+std::string step(std::string_view what, BootTime started, BootTime at) {
+  std::array<char, 64> text{};
+  (void)std::snprintf(text.data(), text.size(), "%.3f", static_cast<double>(at.ns - started.ns) / 1e9);
+  return std::string(what) + "@" + text.data();
+}
+
+Reason reason_of(CancelCause cause) {
+  switch (cause) {
+    case CancelCause::kUser: return Reason::kCancelledByUser;
+    case CancelCause::kOperator: return Reason::kKilledByOperator;
+    case CancelCause::kShutdown: return Reason::kNodeShutdown;
+    case CancelCause::kNone: break;
+  }
+  return Reason::kNone;
+}
+
+}  // namespace
+
+model::Outcome outcome_of(const LaneEnd& end, CancelCause cancel, bool watchdog_fired) {
+  model::Outcome out;
+  if (end.kind == EndKind::kExited) {
+    out.exit_code = end.value;
+  } else if (end.kind == EndKind::kSignaled) {
+    out.signal = end.value;
+  }
+  out.message = end.message;
+  if (watchdog_fired || end.deadline_fired.has_value()) {
+    out.reason = Reason::kDeadlineExceeded;
+  } else if (cancel != CancelCause::kNone) {
+    out.reason = reason_of(cancel);
+  } else {
+    switch (end.kind) {
+      case EndKind::kExited: out.reason = end.value == 0 ? Reason::kCompleted : Reason::kError; break;
+      case EndKind::kSignaled: out.reason = Reason::kSignaled; break;
+      case EndKind::kExecFailed:
+        // The cell ran, its command did not: 126 or 127, as a shell would say.
+        out.reason = Reason::kError;
+        out.exit_code = end.value;
+        break;
+      case EndKind::kVmmDied: out.reason = Reason::kVmmCrashed; break;
+      case EndKind::kShimDied: out.reason = Reason::kShimDied; break;
+      case EndKind::kRuntimeDied: out.reason = Reason::kRuntimeDied; break;
+      case EndKind::kAgentUnreachable: out.reason = Reason::kAgentUnreachable; break;
+    }
+  }
+  out.state = model::terminal_state(out.reason);
+  return out;
+}
+
+Supervised supervise(RunningCell& cell, OutputSink& sink, const SuperviseOptions& options) {
+  const model::JobSpec& spec = options.spec;
+  const BootTime started = cell.started();
+  const BootTime deadline = started + spec.active_deadline;
+  const BootTime last = deadline + spec.termination_grace;
+
+  Supervised result;
+  result.deadline.set = deadline;
+
+  // The watchdog's kill. It works while this thread is busy and while containerd hangs.
+  std::atomic<std::int64_t> fired_ns{0};
+  std::optional<Watchdog::Lease> lease;
+  if (auto target = cell.kill_target(); target.ok()) {
+    auto armed = options.watchdog.arm(last + kWatchdogSlack, std::move(target).value(),
+                                      [&fired_ns](BootTime at) { fired_ns.store(at.ns); });
+    if (armed.ok()) {
+      lease = std::move(armed).value();
+    } else {
+      base::log::error("step=arm-watchdog error=" + base::log::quoted(armed.error().message()) +
+                       ", ending the cell now");
+    }
+  }
+  // A cell that cannot be watched is not let run: the ladder below starts at once.
+  bool stopping = false;
+  BootTime kill_at{};
+  std::optional<BootTime> killed_at;
+  std::vector<std::string> ladder;
+  const auto begin_stopping = [&](std::string_view cause) {
+    stopping = true;
+    kill_at = std::min(BootTime::now() + spec.termination_grace, last);
+    ladder.push_back(step("TERM", started, BootTime::now()));
+    options.on_stopping(cause);
+    if (auto status = cell.signal(spec.stop_signal); !status.ok()) {
+      base::log::warn("step=stop error=" + base::log::quoted(status.error().message()) + ", the kill follows");
+      kill_at = BootTime::now();
+    }
+  };
+  const auto kill = [&] {
+    killed_at = BootTime::now();
+    ladder.push_back(step("KILL", started, *killed_at));
+    if (lease.has_value()) {
+      lease->kill_now();
+    } else if (auto target = cell.kill_target(); target.ok()) {
+      (void)kill_all(*target);  // what survives shows in end() and in the scan
+    }
+  };
+  if (!lease.has_value()) {
+    begin_stopping("unwatched");
+    kill();
+  }
+
+  std::vector<pollfd> polls;
+  while (!cell.end().has_value()) {
+    const BootTime now = BootTime::now();
+    if (!stopping && options.cancel.cause() != CancelCause::kNone) {
+      begin_stopping("cancelled");
+    }
+    if (stopping && !killed_at.has_value() && now >= kill_at) {
+      kill();
+    }
+    const bool overdue = now >= last + kWatchdogSlack + kKillSlack;
+    if (overdue || (killed_at.has_value() && now >= *killed_at + kKillSlack)) {
+      break;  // teardown and scan tell what is left
+    }
+    polls.clear();
+    cell.poll_on(polls);
+    if (!stopping) {
+      polls.push_back({options.cancel.fd(), POLLIN, 0});
+    }
+    BootTime wake = last + kWatchdogSlack + kKillSlack;
+    if (stopping) {
+      wake = killed_at.has_value() ? *killed_at + kKillSlack : kill_at;
+    }
+    const auto budget = base::Deadline::after(std::max(base::Nanoseconds(0), wake - BootTime::now()));
+    (void)::poll(polls.data(), polls.size(), budget.poll_timeout_ms());  // EINTR and time-outs lead to another round
+    cell.service(sink);
+  }
+
+  const std::int64_t fired = fired_ns.load();
+  LaneEnd end = cell.end().value_or(LaneEnd{.kind = EndKind::kVmmDied,
+                                            .value = 0,
+                                            .message = "the cell did not end after it was killed",
+                                            .deadline_fired = std::nullopt,
+                                            .ladder = {},
+                                            .ended = BootTime::now()});
+  result.outcome = outcome_of(end, stopping ? options.cancel.cause() : CancelCause::kNone, fired != 0);
+  result.deadline.ladder = ladder;
+  for (const std::string& s : end.ladder) {
+    result.deadline.ladder.push_back(s);
+  }
+  if (fired != 0) {
+    result.deadline.ladder.push_back(step("WATCHDOG", started, BootTime{fired}));
+  }
+  if (end.deadline_fired.has_value()) {
+    result.deadline.fired_at = end.deadline_fired;
+  } else if (fired != 0) {
+    result.deadline.fired_at = BootTime{fired};
+  }
+  if (result.outcome.reason == Reason::kDeadlineExceeded && end.ended > last) {
+    result.deadline.overrun_ms = (end.ended - last).count() / 1'000'000;
+  }
+  return result;
+}
+
+}  // namespace cellrund::cell
