@@ -1,0 +1,95 @@
+#include "cell/oci_spec.hpp"
+
+#include "base/json.hpp"
+#include "netpolicy/address.hpp"
+
+namespace cellrund::cell {
+namespace {
+
+using base::json::Array;
+using base::json::Object;
+using base::json::Value;
+
+Array strings(const std::vector<std::string>& in) {
+  Array out;
+  for (const std::string& s : in) {
+    out.emplace_back(s);
+  }
+  return out;
+}
+
+Value mount(const char* destination, const char* type, Array options) {
+  return Object{{"destination", destination}, {"type", type}, {"source", type}, {"options", std::move(options)}};
+}
+
+}  // namespace
+
+std::string oci_spec(const CellPlan& plan, std::uint32_t vmm_uid) {
+  const model::JobSpec& spec = plan.job.spec();
+  const model::SecurityContext& security = spec.container.security;
+  const Array capabilities = strings(security.capabilities);
+
+  Object process{
+      {"terminal", false},
+      {"user", Object{{"uid", security.run_as_user}, {"gid", security.run_as_group}}},
+      {"args", strings(plan.process.args)},
+      {"env", strings(plan.process.env)},
+      {"cwd", plan.process.cwd},
+      {"noNewPrivileges", security.no_new_privileges},
+      {"capabilities", Object{{"bounding", capabilities},
+                              {"effective", capabilities},
+                              {"permitted", capabilities},
+                              {"inheritable", Array{}},
+                              {"ambient", Array{}}}},
+  };
+
+  Array mounts{mount("/proc", "proc", {"nosuid", "noexec", "nodev"}),
+               mount("/sys", "sysfs", {"nosuid", "noexec", "nodev", "ro"}),
+               mount("/dev", "tmpfs", {"nosuid", "strictatime", "mode=755", "size=65536k"})};
+  if (spec.scratch_bytes > 0) {
+    mounts.push_back(mount("/scratch", "tmpfs",
+                           {"nosuid", "nodev", "mode=1777", "size=" + std::to_string(spec.scratch_bytes)}));
+  }
+
+  constexpr std::int64_t kCpuPeriodUs = 100'000;
+  Object resources{
+      {"memory", Object{{"limit", spec.limits.memory_bytes}}},
+      {"cpu", Object{{"period", kCpuPeriodUs},
+                     {"quota", static_cast<std::int64_t>(spec.limits.cpu_millis) * kCpuPeriodUs / 1000}}},
+      {"pids", Object{{"limit", spec.limits.pids}}},
+  };
+
+  const netpolicy::CellInterface& nic = plan.network.interface();
+  const std::string network = base::json::write(Object{
+      {"mac", netpolicy::format_mac(nic.mac)},
+      {"address", nic.address + "/" + std::to_string(netpolicy::kPrefix)},
+      {"gateway", nic.gateway},
+      {"gatewayMac", netpolicy::format_mac(nic.gateway_mac)},
+      {"mtu", nic.mtu},
+  });
+
+  const auto milliseconds = [](std::chrono::seconds s) {
+    return std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(s).count());
+  };
+  return base::json::write(Object{
+      {"ociVersion", "1.0.2"},
+      {"process", std::move(process)},
+      {"root", Object{{"path", "rootfs"}, {"readonly", security.read_only_root_filesystem}}},
+      {"hostname", spec.metadata.name},
+      {"mounts", std::move(mounts)},
+      {"linux",
+       Object{{"cgroupsPath", plan.name.cgroup_path()},
+              {"namespaces", Array{Object{{"type", "pid"}}, Object{{"type", "ipc"}}, Object{{"type", "uts"}},
+                                   Object{{"type", "mount"}},
+                                   Object{{"type", "network"}, {"path", plan.network.netns_path()}}}},
+              {"resources", std::move(resources)}}},
+      {"annotations", Object{{kAnnotationUid, plan.name.uid},
+                             {kAnnotationDeadline, milliseconds(spec.active_deadline)},
+                             {kAnnotationGrace, milliseconds(spec.termination_grace)},
+                             {kAnnotationStopSignal, std::to_string(spec.stop_signal)},
+                             {kAnnotationVmmUid, std::to_string(vmm_uid)},
+                             {kAnnotationNetwork, network}}},
+  });
+}
+
+}  // namespace cellrund::cell
