@@ -14,16 +14,16 @@ base::Result<std::shared_ptr<CancelFlag>> CancelFlag::create() {
 }
 
 void CancelFlag::raise(CancelCause cause) {
-  auto held = cause_.lock();
-  if (*held != CancelCause::kNone) {
+  CancelCause expected = CancelCause::kNone;
+  if (!cause_.compare_exchange_strong(expected, cause)) {
     return;
   }
-  *held = cause;
+  raised_.store(true);
   const std::uint64_t one = 1;
   (void)!::write(event_.get(), &one, sizeof one);  // an eventfd below its maximum always takes it
 }
 
-CancelCause CancelFlag::cause() const { return *cause_.lock(); }
+CancelCause CancelFlag::cause() const { return cause_.load(); }
 
 void JobTable::insert(JobView view, std::shared_ptr<CancelFlag> cancel) {
   auto state = state_.lock();

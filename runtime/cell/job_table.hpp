@@ -2,6 +2,7 @@
 // read from the ledger. Thread-safe.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
@@ -28,11 +29,13 @@ class CancelFlag {
   void raise(CancelCause cause);
   [[nodiscard]] CancelCause cause() const;
   [[nodiscard]] int fd() const noexcept { return event_.get(); }  // readable once raised
+  [[nodiscard]] const std::atomic<bool>& raised() const noexcept { return raised_; }
 
  private:
   explicit CancelFlag(base::UniqueFd event) : event_(std::move(event)) {}
   base::UniqueFd event_;
-  mutable base::Guarded<CancelCause> cause_{CancelCause::kNone};
+  std::atomic<CancelCause> cause_{CancelCause::kNone};
+  std::atomic<bool> raised_{false};
 };
 
 class JobTable {

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "base/clock.hpp"
+#include "base/process.hpp"
 #include "base/result.hpp"
 #include "cell/job_table.hpp"
 #include "cell/watchdog.hpp"
@@ -109,6 +110,9 @@ class RunningCell {
   [[nodiscard]] virtual model::LaneFacts facts() const = 0;
 };
 
+// cgroup.kill of the cell and pidfds of the named processes; processes that are gone are left out.
+base::Result<KillTarget> kill_target_of(const host::Cgroup& cgroup, const std::vector<base::ProcessId>& processes);
+
 class Lane {
  public:
   Lane() = default;
@@ -117,6 +121,13 @@ class Lane {
   Lane(Lane&&) = delete;
   Lane& operator=(Lane&&) = delete;
   virtual ~Lane() = default;
+
+  // What start() will make, to be journalled before it is called.
+  [[nodiscard]] virtual model::Inventory intended(const model::CellName& name) const = 0;
+  // Host memory that one cell takes beside what its spec asks for.
+  [[nodiscard]] virtual std::uint64_t memory_overhead() const = 0;
+  // Whether its cells are containerd objects.
+  [[nodiscard]] virtual bool uses_containerd() const = 0;
 
   // Returns when START was sent, or at `deadline` with kStartDeadlineExceeded. A partial start leaves only journalled
   // objects behind, for teardown. `sink` takes output that arrives during the start.

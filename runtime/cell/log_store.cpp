@@ -6,7 +6,7 @@
 
 #include <algorithm>
 
-#include "crypto/sha256.hpp"
+#include "crypto/digest.hpp"
 
 namespace cellrund::cell {
 namespace {
@@ -59,7 +59,7 @@ base::Result<model::LogFacts> LogStore::finish() {
       hash.update({buffer.data(), static_cast<std::size_t>(n)});
     }
   }
-  return model::LogFacts{.sha256 = hash.finish_text(), .bytes = stored_, .truncated = truncated_};
+  return model::LogFacts{.sha256 = crypto::digest_text(hash.finish()), .bytes = stored_, .truncated = truncated_};
 }
 
 base::Result<std::string> read_log(const std::string& folder, Stream stream, std::uint64_t offset, std::size_t limit) {

@@ -10,6 +10,8 @@
 #include "cell/lane.hpp"
 #include "cell/watchdog.hpp"
 #include "crypto/keys.hpp"
+#include "host/cgroup.hpp"
+#include "image/content_store.hpp"
 #include "image/preparer.hpp"
 #include "ledger/ledger.hpp"
 #include "model/evidence.hpp"
@@ -40,8 +42,10 @@ struct Services {
   admit::CapacityPool& capacity;
   Watchdog& watchdog;
   image::Preparer& images;
+  image::ContentStore& content;
   const netpolicy::Router& router;
-  containerd::Client* containerd;  // null when no enabled lane needs it
+  const host::CgroupTree& cgroups;
+  containerd::Client* containerd;  // never null while a lane or the image store needs it
   const crypto::PrivateKey& node_key;
   std::map<model::Lane, std::unique_ptr<Lane>> lanes;
 };

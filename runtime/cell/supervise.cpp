@@ -4,21 +4,15 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cstdio>
 
 #include "base/log.hpp"
+#include "cell/workload.hpp"
 
 namespace cellrund::cell {
 namespace {
 
 using base::BootTime;
 using model::Reason;
-
-std::string step(std::string_view what, BootTime started, BootTime at) {
-  std::array<char, 64> text{};
-  (void)std::snprintf(text.data(), text.size(), "%.3f", static_cast<double>(at.ns - started.ns) / 1e9);
-  return std::string(what) + "@" + text.data();
-}
 
 Reason reason_of(CancelCause cause) {
   switch (cause) {
@@ -93,7 +87,7 @@ Supervised supervise(RunningCell& cell, OutputSink& sink, const SuperviseOptions
   const auto begin_stopping = [&](std::string_view cause) {
     stopping = true;
     kill_at = std::min(BootTime::now() + spec.termination_grace, last);
-    ladder.push_back(step("TERM", started, BootTime::now()));
+    ladder.push_back(ladder_step("TERM", started, BootTime::now()));
     options.on_stopping(cause);
     if (auto status = cell.signal(spec.stop_signal); !status.ok()) {
       base::log::warn("step=stop error=" + base::log::quoted(status.error().message()) + ", the kill follows");
@@ -102,7 +96,7 @@ Supervised supervise(RunningCell& cell, OutputSink& sink, const SuperviseOptions
   };
   const auto kill = [&] {
     killed_at = BootTime::now();
-    ladder.push_back(step("KILL", started, *killed_at));
+    ladder.push_back(ladder_step("KILL", started, *killed_at));
     if (lease.has_value()) {
       lease->kill_now();
     } else if (auto target = cell.kill_target(); target.ok()) {
@@ -154,7 +148,7 @@ Supervised supervise(RunningCell& cell, OutputSink& sink, const SuperviseOptions
     result.deadline.ladder.push_back(s);
   }
   if (fired != 0) {
-    result.deadline.ladder.push_back(step("WATCHDOG", started, BootTime{fired}));
+    result.deadline.ladder.push_back(ladder_step("WATCHDOG", started, BootTime{fired}));
   }
   if (end.deadline_fired.has_value()) {
     result.deadline.fired_at = end.deadline_fired;

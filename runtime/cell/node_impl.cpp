@@ -1,0 +1,386 @@
+#include "cell/node_impl.hpp"
+
+#include <mutex>
+
+#include "admit/trust.hpp"
+#include "base/log.hpp"
+#include "cell/closing.hpp"
+#include "cell/log_store.hpp"
+#include "cell/pipeline.hpp"
+#include "cell/record.hpp"
+#include "cell/sealed_flows.hpp"
+#include "evidence/statement.hpp"
+
+namespace cellrund::cell {
+namespace {
+
+using base::Errc;
+using base::Error;
+using model::Reason;
+using model::Refusal;
+
+constexpr std::chrono::seconds kDroppedRecordInterval{60};
+
+JobView view_of(const ledger::JobRow& row) {
+  JobView view;
+  view.uid = row.job.uid;
+  view.name = row.job.name;
+  view.tenant = row.job.tenant;
+  view.lane = row.job.lane;
+  view.image = row.job.image;
+  view.spec_digest = row.job.spec_digest;
+  view.owner_uid = row.job.peer.uid;
+  view.state = row.state;
+  view.outcome = row.outcome;
+  view.verdict = row.verdict;
+  view.evidence_digest = row.evidence_digest;
+  view.timeline = row.timeline;
+  view.closed = row.closed;
+  return view;
+}
+
+}  // namespace
+
+base::Result<std::unique_ptr<NodeImpl>> NodeImpl::create(Services& services, NodeOptions options) {
+  admit::Admission admission(options.policy);
+  std::unique_ptr<NodeImpl> node(new NodeImpl(services, std::move(options), std::move(admission)));
+  node->housekeeper_ = std::jthread([raw = node.get()](const std::stop_token& stop) { raw->housekeeping(stop); });
+  return node;
+}
+
+NodeImpl::~NodeImpl() { shutdown(); }
+
+void NodeImpl::shutdown() {
+  stopping_.store(true);
+  draining_.store(true);
+  std::map<std::string, Thread> threads;
+  {
+    auto held = threads_.lock();
+    threads.swap(*held);
+  }
+  for (auto& [uid, thread] : threads) {
+    if (auto flag = services_.table.cancel_flag(uid); flag != nullptr) {
+      flag->raise(CancelCause::kShutdown);
+    }
+  }
+  services_.capacity.wake();
+  threads.clear();  // joins
+  if (housekeeper_.joinable()) {
+    housekeeper_.request_stop();
+    wake_.notify_all();
+    housekeeper_.join();
+  }
+}
+
+std::optional<Refusal> NodeImpl::node_refuses() const {
+  if (stopping_.load() || draining_.load()) {
+    return Refusal{Reason::kNodeDraining, "the node takes no new jobs", "submit to another node, or: cellrun undrain", ""};
+  }
+  return std::nullopt;
+}
+
+base::Result<std::uint64_t> NodeImpl::open_jobs_of(const std::string& signer_key_id) {
+  auto open = open_.lock();
+  std::uint64_t count = 0;
+  for (const auto& [uid, signer] : *open) {
+    count += signer == signer_key_id ? 1 : 0;
+  }
+  return count;
+}
+
+NodeImpl::SubmitResult NodeImpl::submit(base::BytesView envelope, const model::PeerFacts& peer) {
+  join_finished();
+  if (auto stopped = services_.ledger.stopped(); stopped.has_value()) {
+    return Error(Errc::kDataLoss, "the ledger has stopped: " + *stopped);
+  }
+  model::RequestFacts request;
+  request.peer = peer;
+  // Read anew for each submission: what an operator adds or revokes holds from the next job on.
+  auto trust = admit::TrustStore::load(options_.trust_dir);
+  if (!trust.ok()) {
+    request.spec_digest = crypto::digest_text(envelope);
+    return refuse({Reason::kSignerNotTrusted, "no key is trusted: " + trust.error().message(),
+                   "cellrun trust add KEY.pub --namespace NAME", ""}, std::move(request));
+  }
+  auto verified = job::Verifier::verify(envelope, trust->keyring(), options_.verify, base::WallTime::now());
+  if (!verified.ok()) {
+    job::Rejected& rejected = verified.error();
+    request.uid = rejected.uid;
+    request.spec_digest = rejected.spec_digest;
+    request.signer_key_id = rejected.signer_key_id;
+    request.tenant = rejected.tenant;
+    request.name = rejected.name;
+    return refuse(std::move(rejected.refusal), std::move(request));
+  }
+  const model::JobSpec& spec = verified->spec();
+  request.uid = spec.metadata.uid;
+  request.spec_digest = verified->spec_digest();
+  request.signer_key_id = verified->signer_key_id();
+  request.tenant = spec.metadata.tenant;
+  request.name = spec.metadata.name;
+  request.verified_at = verified->verified_at();
+
+  // The same bytes again are the same job, whatever the node's state is by now.
+  if (const auto known = CR_TRY(services_.ledger.get(spec.metadata.uid)); known.has_value()) {
+    if (known->job.spec_digest == verified->spec_digest()) {
+      return std::variant<Accepted, Refusal>(Accepted{known->job.uid, true});
+    }
+    return refuse({Reason::kReplayed, "this uid was used by another jobspec on this node",
+                   "give every job a uid of its own (cellrun keygen --uuid)", "metadata.uid"}, std::move(request));
+  }
+  if (auto refusal = node_refuses(); refusal.has_value()) {
+    return refuse(std::move(*refusal), std::move(request));
+  }
+  const std::uint64_t open = CR_TRY(open_jobs_of(verified->signer_key_id()));
+  auto admitted = admission_.admit(std::move(verified).value(), *trust, open);
+  if (!admitted.ok()) {
+    return refuse(std::move(admitted).error(), std::move(request));
+  }
+  return accept(std::move(admitted).value(), envelope, peer);
+}
+
+NodeImpl::SubmitResult NodeImpl::accept(model::AdmittedJob job, base::BytesView envelope, const model::PeerFacts& peer) {
+  const model::JobSpec& spec = job.spec();
+  const std::string uid = spec.metadata.uid;
+  model::RequestFacts request{.uid = uid,
+                              .spec_digest = job.verified().spec_digest(),
+                              .signer_key_id = job.verified().signer_key_id(),
+                              .tenant = spec.metadata.tenant,
+                              .name = spec.metadata.name,
+                              .verified_at = job.verified().verified_at(),
+                              .peer = peer};
+  const auto lane = services_.lanes.find(job.lane());
+  if (lane == services_.lanes.end()) {
+    return refuse({Reason::kLaneUnavailable, "the lane is not running on this node", "cellrun capacity lists the lanes", "spec.lane"},
+                  std::move(request));
+  }
+  const base::Deadline start_by = base::Deadline::after(spec.start_deadline);
+  auto place = services_.capacity.enter(
+      {.cpu_millis = spec.limits.cpu_millis, .memory_bytes = spec.limits.memory_bytes + lane->second->memory_overhead()});
+  if (!place.ok()) {
+    return refuse(std::move(place).error(), std::move(request));
+  }
+  auto cancel = CR_TRY(CancelFlag::create());
+  const model::TimelineEntry entry = timeline_entry(model::State::kAccepted, "verified and admitted");
+  ledger::NewJob row{.uid = uid,
+                     .spec_digest = request.spec_digest,
+                     .name = request.name,
+                     .tenant = request.tenant,
+                     .lane = std::string(model::to_string(job.lane())),
+                     .image = spec.container.image.text(),
+                     .signer_key_id = request.signer_key_id,
+                     .peer = peer,
+                     .envelope = std::string(base::as_text(envelope))};
+  switch (CR_TRY(services_.ledger.accept(row, entry))) {
+    case ledger::Acceptance::kNew: break;
+    case ledger::Acceptance::kSame: return std::variant<Accepted, Refusal>(Accepted{uid, true});
+    case ledger::Acceptance::kReplayed:
+      return refuse({Reason::kReplayed, "this uid was used by another jobspec on this node",
+                     "give every job a uid of its own (cellrun keygen --uuid)", "metadata.uid"}, std::move(request));
+  }
+  JobView view;
+  view.uid = uid;
+  view.name = row.name;
+  view.tenant = row.tenant;
+  view.lane = row.lane;
+  view.image = row.image;
+  view.spec_digest = row.spec_digest;
+  view.owner_uid = peer.uid;
+  view.timeline.push_back(entry);
+  services_.table.insert(std::move(view), cancel);
+  (*open_.lock())[uid] = request.signer_key_id;
+
+  model::Evidence evidence;
+  evidence.node = services_.facts;
+  evidence.request = std::move(request);
+  evidence.spec = spec;
+  evidence.timeline.push_back(entry);
+  // A job that is accepted while shutdown() runs is not in its list: it is cancelled here.
+  if (stopping_.load()) {
+    cancel->raise(CancelCause::kShutdown);
+  }
+  auto held = threads_.lock();
+  (*held)[uid].thread = std::jthread(
+      [this, uid, ticket = JobTicket{std::move(job), std::move(place).value(), cancel, std::move(evidence), start_by}]() mutable {
+        run_cell(services_, std::move(ticket));
+        (void)open_.lock()->erase(uid);
+        auto threads = threads_.lock();
+        if (const auto it = threads->find(uid); it != threads->end()) {
+          it->second.finished = true;
+        }
+      });
+  return std::variant<Accepted, Refusal>(Accepted{uid, false});
+}
+
+void NodeImpl::join_finished() {
+  std::vector<std::jthread> done;
+  {
+    auto threads = threads_.lock();
+    for (auto it = threads->begin(); it != threads->end();) {
+      if (it->second.finished) {
+        done.push_back(std::move(it->second.thread));
+        it = threads->erase(it);
+      } else {
+        ++it;
+      }
+    }
+  }
+}
+
+NodeImpl::SubmitResult NodeImpl::refuse(Refusal refusal, model::RequestFacts request) {
+  model::Evidence evidence;
+  evidence.node = services_.facts;
+  evidence.outcome = {.state = model::State::kRejected, .reason = refusal.reason, .exit_code = {}, .signal = {}, .message = refusal.message};
+  evidence.timeline.push_back(timeline_entry(model::State::kRejected, model::to_string(refusal.reason)));
+  ledger::RefusalRow row;
+  row.uid = request.uid;
+  row.spec_digest = request.spec_digest;
+  row.reason = refusal.reason;
+  row.peer = request.peer;
+  evidence.request = std::move(request);
+  evidence::Sealed sealed = CR_TRY(evidence::seal(evidence, services_.node_key));
+  row.envelope = std::move(sealed.envelope);
+  row.digest = std::move(sealed.digest);
+  CR_CHECK(services_.ledger.seal_refusal(row));
+  base::log::info("step=submit outcome=REJECTED reason=" + std::string(model::to_string(refusal.reason)) +
+                  " peer=" + std::to_string(row.peer.uid) + " message=" + base::log::quoted(refusal.message, 256));
+  return std::variant<Accepted, Refusal>(std::move(refusal));
+}
+
+void NodeImpl::count_dropped(std::uint32_t peer_uid, std::uint64_t submissions) {
+  dropped_.lock()->by_peer[peer_uid] += submissions;
+}
+
+void NodeImpl::seal_dropped(std::uint32_t peer_uid, std::uint64_t count) {
+  model::Evidence evidence;
+  evidence.node = services_.facts;
+  evidence.request.peer.uid = peer_uid;
+  evidence.refusals_sealed = count;
+  evidence.outcome = {.state = model::State::kRejected, .reason = Reason::kPolicyDenied, .exit_code = {}, .signal = {},
+                      .message = "submissions above the refusal budget of the peer"};
+  evidence.timeline.push_back(timeline_entry(model::State::kRejected, "refusal budget"));
+  auto sealed = evidence::seal(evidence, services_.node_key);
+  auto status = sealed.ok() ? services_.ledger.seal_refusal({.uid = "",
+                                                             .spec_digest = "",
+                                                             .reason = Reason::kPolicyDenied,
+                                                             .peer = evidence.request.peer,
+                                                             .envelope = sealed->envelope,
+                                                             .digest = sealed->digest})
+                            : base::Status(std::move(sealed).error());
+  if (!status.ok()) {
+    base::log::error("step=seal-dropped error=" + base::log::quoted(status.error().message()));
+  }
+}
+
+void NodeImpl::housekeeping(const std::stop_token& stop) {
+  std::mutex pause;
+  std::unique_lock lock(pause);
+  while (!stop.stop_requested()) {
+    (void)wake_.wait_for(lock, stop, kDroppedRecordInterval, [] { return false; });
+    std::map<std::uint32_t, std::uint64_t> dropped;
+    dropped.swap(dropped_.lock()->by_peer);
+    for (const auto& [peer, count] : dropped) {
+      seal_dropped(peer, count);
+    }
+    join_finished();
+  }
+}
+
+std::optional<JobView> NodeImpl::get(const std::string& uid) {
+  if (auto live = services_.table.get(uid); live.has_value()) {
+    return live;
+  }
+  auto row = services_.ledger.get(uid);
+  if (!row.ok() || !row->has_value()) {
+    return std::nullopt;
+  }
+  return view_of(**row);
+}
+
+std::vector<JobView> NodeImpl::list(std::size_t limit) {
+  auto rows = services_.ledger.list(limit);
+  std::vector<JobView> out;
+  if (!rows.ok()) {
+    return services_.table.list(limit);
+  }
+  for (const ledger::JobRow& row : *rows) {
+    auto live = services_.table.get(row.job.uid);
+    out.push_back(live.has_value() ? std::move(*live) : view_of(row));
+  }
+  return out;
+}
+
+void NodeImpl::wait_change(const std::string& uid, std::uint64_t seen, std::uint64_t log_bytes_seen, base::Deadline deadline) {
+  services_.table.wait_change(uid, seen, log_bytes_seen, deadline);
+}
+
+std::uint64_t NodeImpl::log_bytes(const std::string& uid) { return stored_log_bytes(log_folder(services_.paths.state, uid)); }
+
+base::Result<std::string> NodeImpl::read_log(const std::string& uid, Stream stream, std::uint64_t offset, std::size_t limit) {
+  if (!get(uid).has_value()) {
+    return Error(Errc::kNotFound, "there is no job " + uid);
+  }
+  auto text = cell::read_log(log_folder(services_.paths.state, uid), stream, offset, limit);
+  if (!text.ok() && text.error().code() == Errc::kNotFound) {
+    return std::string();  // not started yet, or it never was
+  }
+  return text;
+}
+
+base::Status NodeImpl::cancel(const std::string& uid, bool by_operator) {
+  if (auto flag = services_.table.cancel_flag(uid); flag != nullptr) {
+    flag->raise(by_operator ? CancelCause::kOperator : CancelCause::kUser);
+    services_.capacity.wake();
+    return base::ok();
+  }
+  if (get(uid).has_value()) {
+    return base::ok();  // over already
+  }
+  return Error(Errc::kNotFound, "there is no job " + uid);
+}
+
+base::Result<std::string> NodeImpl::evidence(const std::string& uid) {
+  if (const auto view = get(uid); view.has_value() && !view->closed) {
+    return Error(Errc::kFailedPrecondition, "the job is not closed yet");
+  }
+  ledger::Record record = CR_TRY(services_.ledger.record(uid));
+  return std::move(record.envelope);
+}
+
+base::Result<model::EgressFacts> NodeImpl::flows(const std::string& uid) {
+  const auto view = get(uid);
+  if (!view.has_value()) {
+    return Error(Errc::kNotFound, "there is no job " + uid);
+  }
+  if (view->closed) {
+    const ledger::Record record = CR_TRY(services_.ledger.record(uid));
+    return egress_of_record(record.envelope);
+  }
+  const auto slot = slot_of(services_.tag, CR_TRY(services_.ledger.inventory(uid)));
+  if (!slot.has_value()) {
+    return model::EgressFacts{};  // no network yet, so no attempt
+  }
+  return netpolicy::read_facts({services_.tag, uid, *slot}, services_.paths.run);
+}
+
+CapacityView NodeImpl::capacity() {
+  const admit::CapacityUse use = services_.capacity.use();
+  CapacityView view;
+  view.cpu_millis_total = use.total.cpu_millis;
+  view.cpu_millis_used = use.cpu_millis;
+  view.memory_bytes_total = use.total.memory_bytes;
+  view.memory_bytes_used = use.memory_bytes;
+  view.cells_total = use.total.cells;
+  view.cells_used = use.cells;
+  view.cells_quarantined = use.quarantined;
+  view.queued = use.queued;
+  view.queue_limit = use.total.queue;
+  view.draining = draining_.load();
+  for (const auto& [lane, driver] : services_.lanes) {
+    view.lanes.emplace_back(model::to_string(lane));
+  }
+  view.accel = options_.accel;
+  return view;
+}
+
+}  // namespace cellrund::cell

@@ -1,0 +1,84 @@
+// The Node that the daemon serves: submission, the cell threads, and the views over table, ledger and logs.
+#pragma once
+
+#include <atomic>
+#include <map>
+#include <memory>
+#include <string>
+#include <thread>
+
+#include "admit/admission.hpp"
+#include "base/guarded.hpp"
+#include "cell/node.hpp"
+#include "cell/services.hpp"
+#include "job/verifier.hpp"
+
+namespace cellrund::cell {
+
+struct NodeOptions {
+  std::string trust_dir;
+  job::VerifyPolicy verify;
+  admit::NodePolicy policy;
+  std::string accel;  // of the microvm lane: kvm | tcg | ""
+};
+
+class NodeImpl final : public Node {
+ public:
+  // `services` outlives the node.
+  static base::Result<std::unique_ptr<NodeImpl>> create(Services& services, NodeOptions options);
+  ~NodeImpl() override;  // shutdown()
+
+  // Cancels every job (NodeShutdown) and waits until all are closed.
+  void shutdown();
+
+  base::Result<std::variant<Accepted, model::Refusal>> submit(base::BytesView envelope,
+                                                              const model::PeerFacts& peer) override;
+  void count_dropped(std::uint32_t peer_uid, std::uint64_t submissions) override;
+  std::optional<JobView> get(const std::string& uid) override;
+  std::vector<JobView> list(std::size_t limit) override;
+  void wait_change(const std::string& uid, std::uint64_t seen, std::uint64_t log_bytes_seen,
+                   base::Deadline deadline) override;
+  std::uint64_t log_bytes(const std::string& uid) override;
+  base::Result<std::string> read_log(const std::string& uid, Stream stream, std::uint64_t offset,
+                                     std::size_t limit) override;
+  base::Status cancel(const std::string& uid, bool by_operator) override;
+  base::Result<std::string> evidence(const std::string& uid) override;
+  base::Result<model::EgressFacts> flows(const std::string& uid) override;
+  CapacityView capacity() override;
+  void set_draining(bool draining) override { draining_.store(draining); }
+
+ private:
+  using SubmitResult = base::Result<std::variant<Accepted, model::Refusal>>;
+  NodeImpl(Services& services, NodeOptions options, admit::Admission admission)
+      : services_(services), options_(std::move(options)), admission_(std::move(admission)) {}
+
+  // Seals the refusal; an Error only when that is impossible.
+  SubmitResult refuse(model::Refusal refusal, model::RequestFacts request);
+  SubmitResult accept(model::AdmittedJob job, base::BytesView envelope, const model::PeerFacts& peer);
+  std::optional<model::Refusal> node_refuses() const;
+  base::Result<std::uint64_t> open_jobs_of(const std::string& signer_key_id);
+  void seal_dropped(std::uint32_t peer_uid, std::uint64_t count);
+  void housekeeping(const std::stop_token& stop);
+  void join_finished();
+
+  struct Thread {
+    std::jthread thread;
+    bool finished = false;
+  };
+  struct Dropped {
+    std::map<std::uint32_t, std::uint64_t> by_peer;
+  };
+
+  Services& services_;
+  NodeOptions options_;
+  admit::Admission admission_;
+  std::atomic<bool> draining_{false};
+  std::atomic<bool> stopping_{false};
+  base::Guarded<std::map<std::string, Thread>> threads_;                        // by uid
+  base::Guarded<std::map<std::string, std::string>> open_;                      // uid → signer, accepted and not closed
+  base::Guarded<Dropped> dropped_;
+  std::condition_variable_any wake_;
+  std::jthread housekeeper_;
+};
+
+}  // namespace cellrund::cell

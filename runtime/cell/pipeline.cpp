@@ -1,0 +1,238 @@
+#include "cell/pipeline.hpp"
+
+#include "base/log.hpp"
+#include "cell/closing.hpp"
+#include "cell/log_store.hpp"
+#include "cell/record.hpp"
+#include "cell/supervise.hpp"
+#include "image/resolve.hpp"
+
+namespace cellrund::cell {
+namespace {
+
+using model::ItemKind;
+using model::Outcome;
+using model::Reason;
+using model::State;
+
+Outcome failure(Reason reason, std::string message) {
+  return {.state = model::terminal_state(reason), .reason = reason, .exit_code = {}, .signal = {}, .message = std::move(message)};
+}
+
+Reason reason_of_cancel(CancelCause cause) {
+  switch (cause) {
+    case CancelCause::kOperator: return Reason::kKilledByOperator;
+    case CancelCause::kShutdown: return Reason::kNodeShutdown;
+    case CancelCause::kUser: case CancelCause::kNone: break;
+  }
+  return Reason::kCancelledByUser;
+}
+
+// Output goes to the job's log; whoever follows is woken.
+class LogSink final : public OutputSink {
+ public:
+  LogSink(LogStore& logs, JobTable& table, const std::string& uid) : logs_(logs), table_(table), uid_(uid) {}
+  void write(Stream stream, base::BytesView bytes) override {
+    if (auto stored = logs_.append(stream, bytes); !stored.ok() && !failed_) {
+      failed_ = true;  // the job runs on, its record says that output was lost
+      base::log::warn("cell=" + uid_ + " step=log error=" + base::log::quoted(stored.error().message()) + ", ignoring");
+    }
+    table_.set_log_bytes(uid_, logs_.bytes());
+  }
+  [[nodiscard]] bool failed() const noexcept { return failed_; }
+
+ private:
+  LogStore& logs_;
+  JobTable& table_;
+  const std::string& uid_;
+  bool failed_ = false;
+};
+
+// What is alive between the forward steps and the way back. Everything here holds descriptors only.
+struct Live {
+  std::optional<host::Cgroup> cgroup;
+  std::optional<model::PreparedImage> image;
+  std::optional<netpolicy::NetworkedCell> network;
+  std::unique_ptr<model::Journal> journal;
+  std::unique_ptr<RunningCell> cell;
+};
+
+class Cell {
+ public:
+  Cell(Services& services, JobTicket& ticket)
+      : services_(services), ticket_(ticket), spec_(ticket.job.spec()), uid_(spec_.metadata.uid),
+        record_(services, uid_, std::move(ticket.evidence)) {}
+
+  void run() {
+    record_.enter(State::kQueued, "waiting for capacity");
+    auto turn = ticket_.place.wait(ticket_.start_by, ticket_.cancel->raised());
+    if (!turn.ok()) {
+      const Reason reason = ticket_.cancel->raised() ? reason_of_cancel(ticket_.cancel->cause()) : turn.error();
+      (void)record_.close(failure(reason, "no capacity became free in time"), std::nullopt);
+      return;
+    }
+    admit::Ticket slot = std::move(turn).value();
+    name_ = model::CellName{services_.tag, uid_, slot.slot()};
+
+    Live live;
+    Outcome outcome;
+    auto logs = LogStore::create(log_folder(services_.paths.state, uid_), spec_.logs.max_bytes);
+    if (!logs.ok()) {
+      outcome = failure(Reason::kCreateContainerError, logs.error().message());
+    } else {
+      LogSink sink(*logs, services_.table, uid_);
+      auto up = bring_up(live, sink);
+      outcome = up.ok() ? watch(live, sink) : std::move(up).error();
+      if (live.network.has_value()) {
+        outcome = final_account(*live.network, std::move(outcome));
+      }
+      if (live.cgroup.has_value()) {
+        const host::CgroupLimits& enforced = live.cgroup->enforced();
+        record_.facts().enforced = {.cpu_millis = enforced.cpu_millis,
+                                    .memory_bytes = enforced.memory_bytes,
+                                    .pids = enforced.pids,
+                                    .ephemeral_storage_bytes = 0};
+      }
+      if (auto facts = logs->finish(); facts.ok()) {
+        record_.facts().logs = std::move(facts).value();
+      } else {
+        record_.facts().gaps.push_back("logs: " + facts.error().message());
+      }
+      if (sink.failed()) {
+        record_.facts().gaps.push_back("logs: some output could not be stored");
+      }
+    }
+    live = Live{};  // an open descriptor would keep the namespace alive and the scan from being CLEAN
+    (void)close_cell(services_, record_, name_, outcome, &slot);
+  }
+
+ private:
+  // Forward. On failure the outcome that the job ends with.
+  base::Result<base::Unit, Outcome> bring_up(Live& live, LogSink& sink) {
+    record_.enter(State::kPreparing, std::string(model::to_string(ticket_.job.lane())));
+    Lane& lane = *services_.lanes.at(ticket_.job.lane());
+
+    auto image = services_.images.prepare(spec_.container.image, services_.content, ticket_.start_by);
+    if (!image.ok()) {
+      return failure(image.error().reason, image.error().message);
+    }
+    live.image = std::move(image).value();
+    record_.facts().image = model::ImageFacts{.ref = live.image->ref().text(),
+                                              .digest = live.image->ref().digest,
+                                              .rootfs_digest = live.image->rootfs_digest()};
+    auto process = image::resolve_process(live.image->config(), spec_.container);
+    if (!process.ok()) {
+      return failure(Reason::kImageInvalid, process.error().message());
+    }
+    if (auto stop = check_start(); stop.has_value()) {
+      return std::move(*stop);
+    }
+
+    live.journal = services_.ledger.journal_for(uid_);
+    if (auto made = make_host_objects(live, lane); !made.ok()) {
+      return failure(Reason::kCreateContainerError, made.error().message());
+    }
+
+    auto network = services_.router.connect(name_, *live.journal, spec_.expect_blocked);
+    if (!network.ok()) {
+      const bool unproven = network.error().code() == base::Errc::kFailedPrecondition;
+      return failure(unproven ? Reason::kEgressUnproven : Reason::kEgressAttachFailed, network.error().message());
+    }
+    live.network = std::move(network).value();
+    record_.facts().egress = live.network->facts();
+    if (auto stop = check_start(); stop.has_value()) {
+      return std::move(*stop);
+    }
+
+    record_.enter(State::kStarting, "network armed");
+    CellPlan plan{.name = name_,
+                  .job = ticket_.job,
+                  .image = *live.image,
+                  .network = *live.network,
+                  .cgroup = *live.cgroup,
+                  .process = {process->args, process->env, process->cwd},
+                  .folder = services_.paths.cell_folder(uid_),
+                  .journal = *live.journal,
+                  .cancel = *ticket_.cancel};
+    auto started = lane.start(std::move(plan), ticket_.start_by, sink);
+    if (!started.ok()) {
+      if (ticket_.cancel->raised()) {
+        return failure(reason_of_cancel(ticket_.cancel->cause()), started.error().message);
+      }
+      return failure(started.error().reason, started.error().message);
+    }
+    live.cell = std::move(started).value();
+    record_.facts().lane = live.cell->facts();
+    record_.enter(State::kRunning, "START sent");
+    return base::Unit{};
+  }
+
+  base::Status make_host_objects(Live& live, const Lane& lane) {
+    const std::string folder = services_.paths.cell_folder(uid_);
+    model::Inventory intended = services_.cgroups.intended(name_.cgroup_path());
+    intended.push_back({ItemKind::kFile, folder, ""});
+    for (model::InventoryItem& item : lane.intended(name_)) {
+      intended.push_back(std::move(item));
+    }
+    CR_CHECK(live.journal->intend(intended));
+    live.cgroup = CR_TRY(services_.cgroups.create(
+        name_.cgroup_path(), {.memory_bytes = spec_.limits.memory_bytes + lane.memory_overhead(),
+                              .pids = lane.uses_containerd() ? 0 : spec_.limits.pids + 1,  // cell-init is one more
+                              .cpu_millis = spec_.limits.cpu_millis}));
+    for (const model::InventoryItem& item : live.cgroup->items()) {
+      CR_CHECK(live.journal->created(item));
+    }
+    CR_CHECK(base::make_dirs(folder, 0700));
+    const base::FileId id = CR_TRY(base::file_id(folder));
+    return live.journal->created({ItemKind::kFile, folder, std::to_string(id.dev) + ":" + std::to_string(id.ino)});
+  }
+
+  // Between forward steps: has the job been cancelled, or its time to start run out?
+  std::optional<Outcome> check_start() {
+    if (ticket_.cancel->raised()) {
+      return failure(reason_of_cancel(ticket_.cancel->cause()), "cancelled before it was started");
+    }
+    if (ticket_.start_by.expired()) {
+      return failure(Reason::kStartDeadlineExceeded, "preparing took longer than startDeadlineSeconds");
+    }
+    return std::nullopt;
+  }
+
+  Outcome watch(Live& live, LogSink& sink) {
+    Supervised done = supervise(*live.cell, sink,
+                                {.spec = spec_,
+                                 .watchdog = services_.watchdog,
+                                 .cancel = *ticket_.cancel,
+                                 .on_stopping = [&](std::string_view cause) { record_.enter(State::kStopping, cause); }});
+    record_.facts().deadline = std::move(done.deadline);
+    return std::move(done.outcome);
+  }
+
+  // The last read-back and the final counters, before anything of the network is taken apart.
+  Outcome final_account(const netpolicy::NetworkedCell& network, Outcome outcome) {
+    if (auto attached = network.verify_attached(); !attached.ok()) {
+      record_.facts().gaps.push_back("egress: " + attached.error().message());
+      outcome = failure(Reason::kEgressUnproven, attached.error().message());
+    }
+    if (auto facts = network.read_facts(); facts.ok()) {
+      record_.facts().egress = std::move(facts).value();
+    } else {
+      record_.facts().gaps.push_back("egress: " + facts.error().message());
+      record_.facts().incomplete_because = "the final egress counters could not be read";
+    }
+    return outcome;
+  }
+
+  Services& services_;
+  JobTicket& ticket_;
+  const model::JobSpec& spec_;
+  std::string uid_;
+  JobRecord record_;
+  model::CellName name_;
+};
+
+}  // namespace
+
+void run_cell(Services& services, JobTicket ticket) { Cell(services, ticket).run(); }
+
+}  // namespace cellrund::cell
