@@ -9,6 +9,7 @@
 #include "cell/pipeline.hpp"
 #include "cell/record.hpp"
 #include "cell/sealed_flows.hpp"
+#include "crypto/digest.hpp"
 #include "evidence/statement.hpp"
 
 namespace cellrund::cell {

@@ -1,0 +1,100 @@
+#include "daemon/confine.hpp"
+
+#include <linux/capability.h>
+#include <seccomp.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <memory>
+
+namespace cellrund::daemon {
+namespace {
+
+using base::Error;
+
+// capabilities(7). Everything that is not listed leaves the bounding set, and with it every child.
+constexpr std::array<int, 18> kKept{
+    CAP_NET_ADMIN, CAP_NET_RAW,                      // namespaces' links, filters, the canary
+    CAP_SYS_ADMIN, CAP_SYS_CHROOT,                   // namespaces, mounts, setns, pivot_root of cell-init
+    CAP_BPF, CAP_PERFMON,                            // the filter
+    CAP_KILL, CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH,   // ending cells, reading their /proc entries
+    CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_CHOWN,         // files of other uids in the run folder
+    CAP_SETUID, CAP_SETGID, CAP_SETPCAP, CAP_SETFCAP,  // dropping to a cell's identity; mapping id 0 of a box
+    CAP_MKNOD,                                       // /dev of the process lane
+    CAP_SYS_RESOURCE,                                // limits of cells; absent on some hosts, then simply not held
+};
+
+// Administrative calls that neither we nor any child of ours makes.
+constexpr std::array<const char*, 35> kDenied{
+    "acct",          "add_key",       "adjtimex",     "clock_adjtime",  "clock_settime", "delete_module", "finit_module",
+    "init_module",   "io_uring_setup", "ioperm",      "iopl",           "kexec_file_load", "kexec_load",  "keyctl",
+    "lookup_dcookie", "mbind",        "migrate_pages", "move_pages",    "nfsservctl",    "open_by_handle_at", "perf_event_open",
+    "process_vm_readv", "process_vm_writev", "ptrace", "quotactl",      "reboot",        "request_key",   "set_mempolicy",
+    "settimeofday",  "swapoff",       "swapon",       "syslog",         "uselib",        "userfaultfd",   "vhangup",
+};
+
+base::Status drop_capabilities() {
+  for (int cap = 0; ::prctl(PR_CAPBSET_READ, cap) >= 0; ++cap) {
+    bool kept = false;
+    for (const int k : kKept) {
+      kept = kept || k == cap;
+    }
+    if (!kept && ::prctl(PR_CAPBSET_DROP, cap) != 0) {
+      return Error::from_errno("drop capability " + std::to_string(cap) + " from the bounding set");
+    }
+  }
+  // The thread's own sets; threads made later inherit them.
+  __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+  std::array<__user_cap_data_struct, 2> sets{};
+  if (::syscall(SYS_capget, &header, sets.data()) != 0) {
+    return Error::from_errno("capget");
+  }
+  std::array<std::uint32_t, 2> mask{};
+  for (const int k : kKept) {
+    mask[static_cast<std::size_t>(k) / 32] |= 1U << (static_cast<unsigned>(k) % 32);
+  }
+  for (std::size_t i = 0; i < sets.size(); ++i) {
+    sets[i].effective &= mask[i];
+    sets[i].permitted &= mask[i];
+    sets[i].inheritable = 0;
+  }
+  if (::syscall(SYS_capset, &header, sets.data()) != 0) {
+    return Error::from_errno("capset");
+  }
+  return base::ok();
+}
+
+}  // namespace
+
+base::Status confine() {
+  CR_CHECK(drop_capabilities());
+  if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) {
+    return Error::from_errno("prctl PR_SET_NO_NEW_PRIVS");
+  }
+  const std::unique_ptr<void, void (*)(scmp_filter_ctx)> filter(::seccomp_init(SCMP_ACT_ALLOW), &::seccomp_release);
+  if (!filter) {
+    return Error(base::Errc::kResourceExhausted, "seccomp_init");
+  }
+  // Threads that exist already (watchdog, gRPC's, recovery's) come under the filter too.
+  if (const int err = ::seccomp_attr_set(filter.get(), SCMP_FLTATR_CTL_TSYNC, 1); err != 0) {
+    return Error::from_errno("seccomp_attr_set TSYNC", -err);
+  }
+  for (const char* name : kDenied) {
+    const int number = ::seccomp_syscall_resolve_name(name);
+    if (number == __NR_SCMP_ERROR) {
+      continue;  // unknown to this libseccomp, so unknown to this architecture
+    }
+    if (const int err = ::seccomp_rule_add(filter.get(), SCMP_ACT_ERRNO(EPERM), number, 0); err != 0) {
+      return Error::from_errno(std::string("seccomp_rule_add ") + name, -err);
+    }
+  }
+  if (const int err = ::seccomp_load(filter.get()); err != 0) {
+    return Error::from_errno("seccomp_load", -err);
+  }
+  return base::ok();
+}
+
+}  // namespace cellrund::daemon

@@ -1,0 +1,13 @@
+// What cellrund takes away from itself before it reads the first byte of a client: capabilities that no step needs, and
+// system calls that no thread makes (libseccomp). The filter reaches threads and children alike, so it may only deny what
+// the shim, cell-init and boxed helpers do not need either; containerd is a child of the keeper, which was started before.
+#pragma once
+
+#include "base/result.hpp"
+
+namespace cellrund::daemon {
+
+// Sets no_new_privs. Fails closed: on an error the daemon must not serve.
+base::Status confine();
+
+}  // namespace cellrund::daemon
