@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# The process lane through the same pipeline: output, exit codes, deadline, network, teardown.
+. "$(dirname "$0")/lib.sh"
+node_up $'enabled = ["process"]'
+
+submit answer 'echo 42; echo on stderr >&2; id -u; echo $$' "$process_lane"
+check "the job succeeds" equal "$code" 0
+check "stdout arrives" equal "$(head -n 1 <<<"$out")" 42
+check "teardown is CLEAN" is_clean
+check "the record says tier 0" equal "$(field .lane.tier)" 0
+submit code 'exit 7' "$process_lane"
+check "the exit code arrives" equal "$code" 7
+submit net 'wget -T 1 -q -O - http://198.51.100.7/ || echo no way out' "$process_lane"
+check "nothing gets out" matches "$out" 'no way out'
+check "the attempt is counted" equal "$(field '.egress.accounting | .seen + .suppressed + .lost == .counted and .counted > 0')" true
+submit late 'trap "" TERM; while :; do sleep 0.1; done' "$process_lane | .spec.activeDeadlineSeconds = 1 | .spec.terminationGracePeriodSeconds = 1"
+check "the deadline ends it" equal "$code" 124
+check "DeadlineExceeded, CLEAN" is_clean
+
+start orphan 'trap "" TERM; while :; do sleep 0.1; done' "$process_lane | .spec.activeDeadlineSeconds = 2 | .spec.terminationGracePeriodSeconds = 1"
+kill -KILL "$daemon_pid"; wait "$daemon_pid" 2>/dev/null || true; daemon_pid=''
+start_daemon
+cellrun wait "$uid" >/dev/null 2>&1 || true
+load_record "$uid"
+check "a restarted daemon seals what it finds" equal "$(field .exit.reason)" DaemonRestarted
+check "with CLEAN" is_clean
+
+spec root true "$process_lane | .spec.container.securityContext = {runAsUser: 0}" >"$node/root.json"
+code=0; err=$(cellrun submit "$node/root.json" --key "$node/etc/job.key" 2>&1 >/dev/null) || code=$?
+check "root is refused in this lane" equal "$code" 65
+check "with field and reason" matches "$err" UnsupportedField
+finish
