@@ -1,12 +1,15 @@
 #include "daemon/app.hpp"
 
+#include <fcntl.h>
+#include <grp.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/signalfd.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <thread>
+#include <array>
 
 #include "base/file.hpp"
 #include "base/json.hpp"
@@ -89,6 +92,17 @@ admit::CapacityLimits capacity_of(const Config& config) {
   return limits;
 }
 
+// Who may speak to the ordinary socket beside root.
+std::optional<gid_t> group_of_clients() {
+  std::array<char, 4096> buffer{};
+  group entry{};
+  group* found = nullptr;
+  if (::getgrnam_r("cellrun", &entry, buffer.data(), buffer.size(), &found) != 0 || found == nullptr) {
+    return std::nullopt;
+  }
+  return entry.gr_gid;
+}
+
 std::string kernel_release() {
   utsname names{};
   (void)::uname(&names);  // cannot fail with a valid pointer (uname(2))
@@ -159,7 +173,7 @@ base::Status App::Parts::start_containerd() {
   } else {
     CR_CHECK(client->ensure_namespace(containerd::Call(Deadline::after(containerd::kMutateTimeout))));
   }
-  content = image::make_containerd_store(*client);
+  content = std::make_unique<image::ContainerdStore>(*client);
   images = CR_TRY(image::Preparer::create(
       {.images_dir = config.paths.state + "/images", .unpack_program = config.paths.shim + "/cellrun-unpack"}));
   return base::ok();
@@ -179,7 +193,7 @@ base::Status App::Parts::make_services() {
                          .boot_id = CR_TRY(base::boot_id()),
                          .kernel = kernel_release(),
                          .cellrun_version = CELLRUN_VERSION,
-                         .config_digest = CR_TRY(config_digest(config)),
+                         .config_digest = config_digest(config),
                          .key_id = node_key->public_key().key_id()};
   residue::Paths scan;
   scan.run_dir = config.paths.run;
@@ -296,9 +310,16 @@ base::Status App::run() {
     return Error::from_errno("signalfd");
   }
   CR_CHECK(confine().context("confine cellrund"));
-  auto server = CR_TRY(Server::start(parts_->config, *parts_->node));
-  CR_CHECK(base::write_file_atomic(parts_->config.paths.run + "/cellrund.pid", std::to_string(::getpid()) + "\n", 0644));
-  base::log::info("step=serve outcome=ready socket=" + parts_->config.paths.socket);
+  const Config& config = parts_->config;
+  auto server = CR_TRY(Server::start({.socket = config.paths.socket,
+                                      .admin_socket = config.paths.admin_socket,
+                                      .group = group_of_clients(),
+                                      .limits = config.limits,
+                                      .version = CELLRUN_VERSION,
+                                      .node_id = config.node.id},
+                                     *parts_->node));
+  CR_CHECK(base::write_file_atomic(config.paths.run + "/cellrund.pid", std::to_string(::getpid()) + "\n", 0644));
+  base::log::info("step=serve outcome=ready socket=" + config.paths.socket);
 
   for (;;) {
     // The keeper is watched here: it dies only if somebody kills it, and then a new one adopts containerd.
@@ -317,7 +338,7 @@ base::Status App::run() {
   base::log::info("step=shutdown outcome=started");
   parts_->node->shutdown();
   server.reset();
-  CR_CHECK(base::remove_file(parts_->config.paths.run + "/cellrund.pid"));
+  CR_CHECK(base::remove_file(config.paths.run + "/cellrund.pid"));
   base::log::info("step=shutdown outcome=done");
   return base::ok();
 }

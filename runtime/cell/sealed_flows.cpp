@@ -1,0 +1,80 @@
+#include "cell/sealed_flows.hpp"
+
+#include "base/json.hpp"
+#include "crypto/dsse.hpp"
+#include "evidence/statement.hpp"
+
+namespace cellrund::cell {
+namespace {
+
+using base::json::Array;
+using base::json::Value;
+
+std::string text_of(const Value& object, std::string_view key) {
+  const Value* value = object.find(key);
+  const std::string* s = value == nullptr ? nullptr : value->as_string();
+  return s == nullptr ? std::string() : *s;
+}
+
+std::uint64_t count_of(const Value& object, std::string_view key) {
+  const Value* value = object.find(key);
+  const std::int64_t* n = value == nullptr ? nullptr : value->as_int();
+  return n == nullptr ? 0 : static_cast<std::uint64_t>(*n);
+}
+
+std::uint8_t protocol_of(const Value& decision) {
+  constexpr std::uint8_t kTcp = 6, kUdp = 17, kIcmp = 1;
+  const std::string name = text_of(decision, "proto");
+  if (name == "tcp") {
+    return kTcp;
+  }
+  if (name == "udp") {
+    return kUdp;
+  }
+  if (name == "icmp") {
+    return kIcmp;
+  }
+  return static_cast<std::uint8_t>(count_of(decision, "proto"));
+}
+
+}  // namespace
+
+base::Result<model::EgressFacts> egress_of_record(const std::string& envelope) {
+  const crypto::dsse::Envelope parsed = CR_TRY(crypto::dsse::parse(
+      base::as_bytes(envelope), {.max_payload_bytes = evidence::kMaxStatementBytes, .max_signatures = 1}));
+  const Value statement = CR_TRY(base::json::parse(base::as_text(parsed.payload), {.max_bytes = evidence::kMaxStatementBytes}));
+  model::EgressFacts facts;
+  const Value* predicate = statement.find("predicate");
+  const Value* egress = predicate == nullptr ? nullptr : predicate->find("egress");
+  if (egress == nullptr) {
+    return facts;
+  }
+  if (const Value* counters = egress->find("counters"); counters != nullptr && counters->as_object() != nullptr) {
+    for (const auto& [reason, count] : counters->as_object()->members()) {
+      facts.counters.emplace_back(reason, count.as_int() == nullptr ? 0 : static_cast<std::uint64_t>(*count.as_int()));
+    }
+  }
+  if (const Value* decisions = egress->find("decisions"); decisions != nullptr && decisions->as_array() != nullptr) {
+    for (const Value& item : *decisions->as_array()) {
+      model::EgressDecision decision;
+      decision.seq = count_of(item, "seq");
+      decision.boot_ns = static_cast<std::int64_t>(count_of(item, "t"));
+      decision.protocol = protocol_of(item);
+      decision.destination = text_of(item, "dst");
+      decision.port = static_cast<std::uint16_t>(count_of(item, "port"));
+      decision.verdict = text_of(item, "verdict");
+      decision.reason = text_of(item, "reason");
+      decision.count = count_of(item, "count");
+      facts.decisions.push_back(std::move(decision));
+    }
+  }
+  if (const Value* accounting = egress->find("accounting"); accounting != nullptr) {
+    facts.seen = count_of(*accounting, "seen");
+    facts.suppressed = count_of(*accounting, "suppressed");
+    facts.lost = count_of(*accounting, "lost");
+    facts.counted = count_of(*accounting, "counted");
+  }
+  return facts;
+}
+
+}  // namespace cellrund::cell
