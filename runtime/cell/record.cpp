@@ -47,7 +47,8 @@ bool JobRecord::close(const model::Outcome& outcome, std::optional<model::Verdic
   });
   base::log::info("cell=" + uid_ + " step=close outcome=" + std::string(model::to_string(outcome.state)) + " reason=" +
                   std::string(model::to_string(outcome.reason)) + " teardown=" +
-                  std::string(verdict.has_value() ? model::to_string(*verdict) : "none"));
+                  std::string(verdict.has_value() ? model::to_string(*verdict) : "none") +
+                  (outcome.message.empty() ? "" : " message=" + base::log::quoted(outcome.message, 256)));
   return true;
 }
 
