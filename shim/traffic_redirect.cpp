@@ -96,13 +96,18 @@ Status add_clsact(int socket, unsigned ifindex) {
   return transact(socket, message).context("add clsact");
 }
 
+// A u32 filter without keys matches every frame; unlike matchall, u32 is in every kernel that has tc filters at all
+// (net/sched/cls_u32.c).
 Status add_redirect(int socket, unsigned from, unsigned to) {
   constexpr std::uint32_t kPriority = 1;
-  Message message(RTM_NEWTFILTER, from, TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS), 1,
+  Message message(RTM_NEWTFILTER, from, TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS), 0,
                   TC_H_MAKE(kPriority << 16U, htons(ETH_P_ALL)));
-  message.add_text(TCA_KIND, "matchall");
+  message.add_text(TCA_KIND, "u32");
   const std::size_t options = message.begin(TCA_OPTIONS);
-  const std::size_t actions = message.begin(TCA_MATCHALL_ACT);
+  tc_u32_sel everything{};
+  everything.flags = TC_U32_TERMINAL;
+  message.add(TCA_U32_SEL, &everything, sizeof(everything));
+  const std::size_t actions = message.begin(TCA_U32_ACT);
   const std::size_t first = message.begin(1);
   message.add_text(TCA_ACT_KIND, "mirred");
   const std::size_t action_options = message.begin(TCA_ACT_OPTIONS);

@@ -31,7 +31,7 @@ matches() { [[ "$1" =~ $2 ]] || { echo "      expected to match: $2"; echo "    
 cellrun() { "$build/tools/cellrun/cellrun" "$@"; }
 
 start_daemon() {
-  "$build/runtime/daemon/cellrund" >>"$node/cellrund.log" 2>&1 </dev/null &
+  "$build/runtime/daemon/cellrund" --config "$node/etc/config.toml" >>"$node/cellrund.log" 2>&1 </dev/null &
   daemon_pid=$!
   local i
   for i in $(seq 1 400); do
@@ -60,7 +60,7 @@ node_up() { # [extra configuration, TOML sections]
   # Every program of this test reads this configuration through the environment, so that no flag can be forgotten.
   export CELLRUN_PATHS_STATE=$node/state CELLRUN_PATHS_RUN=$node/run CELLRUN_PATHS_TRUST=$node/etc/trust.d
   export CELLRUN_PATHS_NODE_KEY=$node/etc/node.key CELLRUN_PATHS_NODE_PUB=$node/etc/node.pub
-  export CELLRUN_PATHS_SHIM=$node/libexec CELLRUN_PATHS_GUEST=$guest CELLRUN_CONFIG=$node/etc/config.toml
+  export CELLRUN_PATHS_SHIM=$node/libexec CELLRUN_PATHS_GUEST=$guest
   printf '[lanes]\nallow_emulated_tier2 = true\n%s\n' "${1:-}" >"$node/etc/config.toml"
   # A boot probe costs seconds; its answer holds for this boot and guest, so the tests of one run share it.
   mkdir -p /tmp/cellrun-probe && mkdir -p "$node/state/shim" && cp -a /tmp/cellrun-probe/. "$node/state/shim/" 2>/dev/null || true
@@ -80,7 +80,7 @@ node_down() {
     [ "$status" = 0 ] || { echo "--- cellrund.log"; tail -n 40 "$node/cellrund.log"; }
     stop_daemon || status=1
     "$build/runtime/daemon/keeper/cellrun-keeper" --stop --run-dir "$node/run" || status=1
-    "$build/runtime/daemon/cellrund" --remove-node || status=1
+    "$build/runtime/daemon/cellrund" --config "$node/etc/config.toml" --remove-node || status=1
     if ! "$build/tools/cellsweep/cellsweep" --run-dir "$node/run" --state-dir "$node/state"; then
       echo "FAIL  the node left residue"
       status=1
