@@ -29,8 +29,8 @@ class Object {
   // Replaces the value of an existing key.
   void set(std::string key, Value value);
   [[nodiscard]] const std::vector<Member>& members() const noexcept { return members_; }
-  [[nodiscard]] bool empty() const noexcept { return members_.empty(); }
-  [[nodiscard]] std::size_t size() const noexcept { return members_.size(); }
+  [[nodiscard]] bool empty() const noexcept;
+  [[nodiscard]] std::size_t size() const noexcept;
 
  private:
   std::vector<Member> members_;
@@ -67,6 +67,10 @@ class Value {
  private:
   std::variant<std::monostate, bool, std::int64_t, std::string, Array, Object> data_;
 };
+
+// Here because clang looks into the vector at their definition, which needs Value to be complete.
+inline bool Object::empty() const noexcept { return members_.empty(); }
+inline std::size_t Object::size() const noexcept { return members_.size(); }
 
 struct Limits {
   std::size_t max_bytes = 256 * 1024;
