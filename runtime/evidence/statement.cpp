@@ -18,7 +18,7 @@ using base::Result;
 namespace {
 
 // Tried in turn until the record fits. The last one always does.
-constexpr std::array<Budget, 3> kBudgets{{{4096, 4096}, {512, 512}, {64, 128}}};
+constexpr std::array<Budget, 3> kBudgets{{{4096, 1024}, {512, 512}, {64, 128}}};
 
 std::string bare_hex(std::string_view digest) {
   constexpr std::string_view kPrefix = "sha256:";

@@ -53,7 +53,8 @@ Read<ObjectReader> ObjectReader::open(const json::Value& value, std::string tabl
   if (object == nullptr) {
     return schema_invalid(path, "is not an object");
   }
-  for (const auto& [key, unused] : object->members()) {
+  for (const json::Member& member : object->members()) {
+    const std::string& key = member.first;
     const bool known = std::any_of(fields().begin(), fields().end(), [&](const Field& field) {
       return field.object == table_path && field.name == key;
     });
