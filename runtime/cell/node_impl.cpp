@@ -8,7 +8,7 @@
 #include "cell/log_store.hpp"
 #include "cell/pipeline.hpp"
 #include "cell/record.hpp"
-#include "cell/sealed_flows.hpp"
+#include "cell/sealed_record.hpp"
 #include "crypto/digest.hpp"
 #include "evidence/statement.hpp"
 
@@ -292,10 +292,28 @@ std::optional<JobView> NodeImpl::get(const std::string& uid) {
     return live;
   }
   auto row = services_.ledger.get(uid);
-  if (!row.ok() || !row->has_value()) {
+  if (row.ok() && row->has_value()) {
+    return view_of(**row);
+  }
+  return refused(uid);
+}
+
+// A refused submission has no job, but whoever made it can ask for its record under the uid that it named.
+std::optional<JobView> NodeImpl::refused(const std::string& uid) {
+  auto record = services_.ledger.record(uid);
+  if (!record.ok()) {
     return std::nullopt;
   }
-  return view_of(**row);
+  JobView view;
+  view.uid = uid;
+  view.owner_uid = record->owner_uid;
+  view.state = model::State::kRejected;
+  if (auto outcome = refusal_of_record(record->envelope); outcome.ok()) {
+    view.outcome = std::move(outcome).value();
+  }
+  view.evidence_digest = record->digest;
+  view.closed = true;
+  return view;
 }
 
 std::vector<JobView> NodeImpl::list(std::size_t limit) {

@@ -60,6 +60,7 @@ class NodeImpl final : public Node {
   void seal_dropped(std::uint32_t peer_uid, std::uint64_t count);
   void housekeeping(const std::stop_token& stop);
   void join_finished();
+  std::optional<JobView> refused(const std::string& uid);
 
   struct Thread {
     std::jthread thread;

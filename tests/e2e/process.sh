@@ -10,7 +10,7 @@ check "teardown is CLEAN" is_clean
 check "the record says tier 0" equal "$(field .lane.tier)" 0
 submit code 'exit 7' "$process_lane"
 check "the exit code arrives" equal "$code" 7
-submit net 'wget -T 1 -q -O - http://198.51.100.7/ || echo no way out' "$process_lane"
+submit net 'nc -w 1 198.51.100.7 80 || echo no way out' "$process_lane"
 check "nothing gets out" matches "$out" 'no way out'
 check "the attempt is counted" equal "$(field '.egress.accounting | .seen + .suppressed + .lost == .counted and .counted > 0')" true
 submit late 'trap "" TERM; while :; do sleep 0.1; done' "$process_lane | .spec.activeDeadlineSeconds = 1 | .spec.terminationGracePeriodSeconds = 1"

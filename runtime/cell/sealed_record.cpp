@@ -1,4 +1,4 @@
-#include "cell/sealed_flows.hpp"
+#include "cell/sealed_record.hpp"
 
 #include "base/json.hpp"
 #include "crypto/dsse.hpp"
@@ -22,27 +22,28 @@ std::uint64_t count_of(const Value& object, std::string_view key) {
   return n == nullptr ? 0 : static_cast<std::uint64_t>(*n);
 }
 
-std::uint8_t protocol_of(const Value& decision) {
-  constexpr std::uint8_t kTcp = 6, kUdp = 17, kIcmp = 1;
-  const std::string name = text_of(decision, "proto");
-  if (name == "tcp") {
-    return kTcp;
-  }
-  if (name == "udp") {
-    return kUdp;
-  }
-  if (name == "icmp") {
-    return kIcmp;
-  }
-  return static_cast<std::uint8_t>(count_of(decision, "proto"));
+base::Result<Value> statement_of(const std::string& envelope) {
+  const crypto::dsse::Envelope parsed = CR_TRY(crypto::dsse::parse(
+      base::as_bytes(envelope), {.max_payload_bytes = evidence::kMaxStatementBytes, .max_signatures = 1}));
+  return base::json::parse(base::as_text(parsed.payload), {.max_bytes = evidence::kMaxStatementBytes});
 }
 
 }  // namespace
 
+base::Result<model::Outcome> refusal_of_record(const std::string& envelope) {
+  const Value statement = CR_TRY(statement_of(envelope));
+  model::Outcome outcome;
+  outcome.state = model::State::kRejected;
+  const Value* predicate = statement.find("predicate");
+  if (const Value* exit = predicate == nullptr ? nullptr : predicate->find("exit"); exit != nullptr) {
+    outcome.reason = model::parse_reason(text_of(*exit, "reason")).value_or(model::Reason::kNone);
+    outcome.message = text_of(*exit, "message");
+  }
+  return outcome;
+}
+
 base::Result<model::EgressFacts> egress_of_record(const std::string& envelope) {
-  const crypto::dsse::Envelope parsed = CR_TRY(crypto::dsse::parse(
-      base::as_bytes(envelope), {.max_payload_bytes = evidence::kMaxStatementBytes, .max_signatures = 1}));
-  const Value statement = CR_TRY(base::json::parse(base::as_text(parsed.payload), {.max_bytes = evidence::kMaxStatementBytes}));
+  const Value statement = CR_TRY(statement_of(envelope));
   model::EgressFacts facts;
   const Value* predicate = statement.find("predicate");
   const Value* egress = predicate == nullptr ? nullptr : predicate->find("egress");
@@ -58,8 +59,10 @@ base::Result<model::EgressFacts> egress_of_record(const std::string& envelope) {
     for (const Value& item : *decisions->as_array()) {
       model::EgressDecision decision;
       decision.seq = count_of(item, "seq");
-      decision.boot_ns = static_cast<std::int64_t>(count_of(item, "t"));
-      decision.protocol = protocol_of(item);
+      if (const Value* first = item.find("t"); first != nullptr) {
+        decision.boot_ns = static_cast<std::int64_t>(count_of(*first, "bootTimeNs"));
+      }
+      decision.protocol = static_cast<std::uint8_t>(count_of(item, "proto"));
       decision.destination = text_of(item, "dst");
       decision.port = static_cast<std::uint16_t>(count_of(item, "port"));
       decision.verdict = text_of(item, "verdict");
