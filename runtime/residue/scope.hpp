@@ -49,6 +49,9 @@ struct CellScope {
   std::optional<std::uint32_t> slot;     // claims link and BPF names of that slot; absent: journalled names only
   std::optional<std::uint32_t> vmm_uid;  // set only if no other live cell runs under this uid
   model::Inventory inventory;            // everything the journal intended or recorded
+  // The boot in which the inventory's identities were recorded; empty: the present one. After a reboot pids, BPF ids,
+  // inode numbers of namespaces and cookies name other objects, so only names and files on disk are looked for then.
+  std::string boot_id;
   Paths paths;
   Patience patience;
 };
@@ -65,6 +68,7 @@ struct NodeScope {
   model::NodeTag node;
   std::vector<LiveCell> live;
   model::Inventory inventory;  // of cells that should be gone: their identities are looked for as well
+  std::string boot_id;         // as in CellScope
   Paths paths;
   Patience patience;
 };

@@ -98,6 +98,7 @@ Subject::Subject(const CellScope& scope)
     own_slots_.insert(slot_text(node_, uid_, *scope.slot));
   }
   fill_defaults();
+  forget_identities_of(scope.boot_id);
 }
 
 Subject::Subject(const NodeScope& scope)
@@ -115,6 +116,7 @@ Subject::Subject(const NodeScope& scope)
     }
   }
   fill_defaults();
+  forget_identities_of(scope.boot_id);
 }
 
 void Subject::fill_defaults() {
@@ -134,6 +136,29 @@ void Subject::fill_defaults() {
     paths_.router_netns = paths_.netns_dir + "/" + model::router_name(node_);
   }
   trim(paths_.proc);
+}
+
+void Subject::forget_identities_of(const std::string& boot_id) {
+  if (boot_id.empty()) {
+    return;
+  }
+  const auto now = base::boot_id();
+  if (now.ok() && *now == boot_id) {
+    return;
+  }
+  for (model::InventoryItem& item : inventory_) {
+    switch (item.kind) {
+      case model::ItemKind::kProcess: case model::ItemKind::kCgroup: case model::ItemKind::kNetns:
+      case model::ItemKind::kLink: case model::ItemKind::kBpfProgram: case model::ItemKind::kBpfMap:
+      case model::ItemKind::kBpfLink: case model::ItemKind::kBpfPin: case model::ItemKind::kMount:
+      case model::ItemKind::kSocket:
+        item.identity.clear();
+        break;
+      case model::ItemKind::kFile: case model::ItemKind::kContainer: case model::ItemKind::kTask:
+      case model::ItemKind::kLease: case model::ItemKind::kSnapshot:
+        break;  // on disk: a reboot changes nothing
+    }
+  }
 }
 
 std::vector<model::InventoryItem> Subject::items(model::ItemKind kind) const {

@@ -54,7 +54,12 @@ struct Fixture {
     return residue::scan_cell(scope, base::Deadline::after(std::chrono::seconds(30)));
   }
   [[nodiscard]] ResidueReport scan_node(std::vector<residue::LiveCell> live = {}) const {
-    residue::NodeScope node{scope.node, std::move(live), scope.inventory, scope.paths, scope.patience};
+    residue::NodeScope node;
+    node.node = scope.node;
+    node.live = std::move(live);
+    node.inventory = scope.inventory;
+    node.paths = scope.paths;
+    node.patience = scope.patience;
     return residue::scan_node(node, base::Deadline::after(std::chrono::seconds(60)));
   }
 };

@@ -27,7 +27,7 @@ namespace {
 
 void must(bool good, const std::string& what) {
   if (!good) {
-    std::fprintf(stderr, "planting failed: %s: %s\n", what.c_str(), std::strerror(errno));
+    std::fprintf(stderr, "planting failed: %s: %s\n", what.c_str(), ::strerrorname_np(errno));
     std::abort();
   }
 }

@@ -10,11 +10,20 @@ constexpr const char* kUid = "0199c1f2-7b1e-7c3a-9d2e-2f4b6a8c0e11";
 constexpr const char* kOther = "0199c1f2-7b1e-7c3a-9d2e-2f4b6a8c0e12";
 
 Subject cell(model::Inventory inventory = {}) {
-  CellScope scope{kTag, kUid, 1, std::nullopt, std::move(inventory), {}, {}};
+  CellScope scope;
+  scope.node = kTag;
+  scope.uid = kUid;
+  scope.slot = 1;
+  scope.inventory = std::move(inventory);
   return Subject(scope);
 }
 
-Subject node(std::vector<LiveCell> live) { return Subject(NodeScope{kTag, std::move(live), {}, {}, {}}); }
+Subject node(std::vector<LiveCell> live) {
+  NodeScope scope;
+  scope.node = kTag;
+  scope.live = std::move(live);
+  return Subject(scope);
+}
 
 std::string marker(const std::string& uid) { return "cr-0a1b2c3d-" + uid; }
 
@@ -89,7 +98,9 @@ TEST_CASE("a node claims every cell that is not live") {
 }
 
 TEST_CASE("a live cell's journalled objects are never claimed for a dead one of the same names") {
-  NodeScope scope{kTag, {{kUid, std::nullopt, {{model::ItemKind::kLink, "cj0a1b2c3d1", "5@1:2"}}}}, {}, {}, {}};
+  NodeScope scope;
+  scope.node = kTag;
+  scope.live = {{kUid, std::nullopt, {{model::ItemKind::kLink, "cj0a1b2c3d1", "5@1:2"}}}};
   scope.inventory = {{model::ItemKind::kLink, "cj0a1b2c3d1", "4@1:2"}};
   const Subject subject(scope);
   CHECK(subject.why_link("cj0a1b2c3d1").empty());
@@ -109,6 +120,18 @@ TEST_CASE("identities: exact forms only") {
   CHECK(parse_link_id("7@4:5")->ifindex == 7);
   CHECK(!parse_link_id("0@4:5"));
   CHECK(!parse_link_id("7"));
+}
+
+TEST_CASE("identities of another boot are forgotten, files on disk are not") {
+  CellScope scope;
+  scope.node = kTag;
+  scope.uid = kUid;
+  scope.inventory = {{model::ItemKind::kBpfLink, "x", "12"}, {model::ItemKind::kFile, "/var/x", "1:2"}};
+  scope.boot_id = "00000000-0000-0000-0000-000000000000";
+  CHECK(Subject(scope).items(model::ItemKind::kBpfLink).front().identity.empty());
+  CHECK(Subject(scope).items(model::ItemKind::kFile).front().identity == "1:2");
+  scope.boot_id = *base::boot_id();
+  CHECK(Subject(scope).items(model::ItemKind::kBpfLink).front().identity == "12");
 }
 
 TEST_CASE("journalled paths cover what lies below them and not their neighbours") {
