@@ -57,7 +57,9 @@ base::Result<std::vector<std::pair<cr_decision_key, cr_decision>>> read_decision
 
 }  // namespace
 
-std::uint64_t Account::counted() const noexcept { return std::accumulate(packets.begin(), packets.end(), std::uint64_t{0}); }
+std::uint64_t Account::counted() const noexcept {
+  return std::accumulate(packets.begin(), packets.end(), std::uint64_t{0});
+}
 
 base::Result<Account> read_account(int counters_fd, int decisions_fd) {
   constexpr int kAttempts = 4;

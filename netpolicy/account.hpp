@@ -20,8 +20,8 @@ struct Account {
   [[nodiscard]] std::uint64_t counted() const noexcept;
 };
 
-// A consistent picture when the cell is quiet, as it is after its end: counters are read before and after the decisions,
-// a few times if they moved. Under fire the parts may differ by the packets in flight.
+// A consistent picture when the cell is quiet, as it is after its end: counters are read before and after the
+// decisions, a few times if they moved. Under fire the parts may differ by the packets in flight.
 base::Result<Account> read_account(int counters_fd, int decisions_fd);
 
 // Counters that are not zero, decisions in the order of their first appearance, and seen + suppressed + lost = counted.

@@ -1,5 +1,5 @@
-// Addresses of a cell: pure arithmetic on its slot. Each cell is a layer-2 segment of its own (one veth pair), so the two
-// MAC addresses are the same in every cell; that lets one virtual machine template serve every job.
+// Addresses of a cell: pure arithmetic on its slot. Each cell is a layer-2 segment of its own (one veth pair), so the
+// two MAC addresses are the same in every cell; that lets one virtual machine template serve every job.
 #pragma once
 
 #include <array>

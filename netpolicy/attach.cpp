@@ -52,7 +52,9 @@ base::Result<std::vector<std::uint32_t>> tcx_programs(std::uint32_t ifindex, bpf
   return std::vector<std::uint32_t>(ids.begin(), ids.begin() + std::min<std::size_t>(options.prog_cnt, ids.size()));
 }
 
-Error differs(const std::string& what) { return {Errc::kFailedPrecondition, "egress filter: " + what}; }
+Error differs(const std::string& what) {
+  return {Errc::kFailedPrecondition, "egress filter: " + what};
+}
 
 base::Status expect_programs(std::span<const std::uint32_t> found, std::span<const std::uint32_t> expected,
                              const char* hook) {
@@ -221,6 +223,8 @@ base::Result<Attachment> attachment_of_pins(const std::string& pin_dir) {
   return attachment;
 }
 
-std::string hook_name(Attach mode) { return std::string(to_string(mode)) + "/ingress+egress"; }
+std::string hook_name(Attach mode) {
+  return std::string(to_string(mode)) + "/ingress+egress";
+}
 
 }  // namespace cellrund::netpolicy

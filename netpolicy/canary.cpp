@@ -123,8 +123,9 @@ base::Result<CanaryResult> run_canary(const CanarySide& cell, const CanarySide& 
   ++expected.at(classify_in(inbound, CR_STATE_ENFORCE).reason);
   ++result.sent;
 
-  // Frames cross the veth pair in softirq context, usually before send() returns. Each is counted before it could reach a
-  // socket, in order; the last one sent on each side is the only one whose delivery a look right after the count might miss.
+  // Frames cross the veth pair in softirq context, usually before send() returns. Each is counted before it could reach
+  // a socket, in order; the last one sent on each side is the only one whose delivery a look right after the count
+  // might miss.
   std::uint64_t leaked = 0;
   while (true) {
     const Account now = CR_TRY(read_account(counters_fd, decisions_fd));

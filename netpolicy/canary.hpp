@@ -1,8 +1,8 @@
 // The canary: frames that no policy allows, sent on the real path before anything runs in the cell. Proven is that each
 // was counted by the filter under the reason it deserves, and that none came out behind it.
 //
-// "Behind it" is a packet socket bound to one interface and to IPv4: the kernel hands frames to such sockets after the tc
-// hooks, unlike sockets for all protocols, which see them before (__netif_receive_skb_core in net/core/dev.c).
+// "Behind it" is a packet socket bound to one interface and to IPv4: the kernel hands frames to such sockets after the
+// tc hooks, unlike sockets for all protocols, which see them before (__netif_receive_skb_core in net/core/dev.c).
 #pragma once
 
 #include <cstdint>

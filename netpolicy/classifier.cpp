@@ -11,10 +11,11 @@ constexpr std::size_t kEthernet = 14;
 constexpr std::size_t kIpv4 = 20;
 
 constexpr std::array<std::string_view, CR_REASONS> kNames{
-    "not-enforcing", "killed",      "vlan",           "truncated", "source-mac",   "arp",        "ipv6",
-    "ethertype",     "group-mac",   "destination-mac", "malformed", "ip-options",   "ttl",        "fragment",
-    "source-address", "broadcast",  "multicast",      "reserved",  "this-network", "loopback",   "metadata",
-    "link-local",    "cell-network", "icmp",          "protocol",  "default-deny", "inbound"};
+    "not-enforcing", "killed",       "vlan",           "truncated",       "source-mac",   "arp",
+    "ipv6",          "ethertype",    "group-mac",      "destination-mac", "malformed",    "ip-options",
+    "ttl",           "fragment",     "source-address", "broadcast",       "multicast",    "reserved",
+    "this-network",  "loopback",     "metadata",       "link-local",      "cell-network", "icmp",
+    "protocol",      "default-deny", "inbound"};
 
 std::uint32_t big_endian(base::BytesView bytes) noexcept {
   std::uint32_t value = 0;
@@ -30,19 +31,27 @@ bool same(base::BytesView bytes, const std::uint8_t* expected) noexcept {
 
 std::optional<cr_reason> by_state(cr_state state) noexcept {
   switch (state) {
-    case CR_STATE_ENFORCE: return std::nullopt;
-    case CR_STATE_UNSET: return CR_NOT_ENFORCING;
-    case CR_STATE_KILLED: return CR_KILLED;
+    case CR_STATE_ENFORCE:
+      return std::nullopt;
+    case CR_STATE_UNSET:
+      return CR_NOT_ENFORCING;
+    case CR_STATE_KILLED:
+      return CR_KILLED;
   }
   return CR_KILLED;
 }
 
 cr_reason by_ethertype(std::uint32_t ethertype) noexcept {
   switch (ethertype) {
-    case 0x0806: return CR_ARP;
-    case 0x86dd: return CR_IPV6;
-    case 0x8100: case 0x88a8: return CR_VLAN;
-    default: return CR_ETHERTYPE;
+    case 0x0806:
+      return CR_ARP;
+    case 0x86dd:
+      return CR_IPV6;
+    case 0x8100:
+    case 0x88a8:
+      return CR_VLAN;
+    default:
+      return CR_ETHERTYPE;
   }
 }
 
@@ -53,10 +62,14 @@ struct Range {
 };
 // Most specific first.
 constexpr std::array<Range, 8> kNeverReached{{
-    {0xffffffff, 0xffffffff, CR_BROADCAST}, {0xa9fea9fe, 0xffffffff, CR_METADATA},
-    {0xa9fe0000, 0xffff0000, CR_LINK_LOCAL}, {0x64400000, 0xffc00000, CR_CELL_NETWORK},
-    {0x00000000, 0xff000000, CR_THIS_NETWORK}, {0x7f000000, 0xff000000, CR_LOOPBACK},
-    {0xe0000000, 0xf0000000, CR_MULTICAST}, {0xf0000000, 0xf0000000, CR_RESERVED},
+    {0xffffffff, 0xffffffff, CR_BROADCAST},
+    {0xa9fea9fe, 0xffffffff, CR_METADATA},
+    {0xa9fe0000, 0xffff0000, CR_LINK_LOCAL},
+    {0x64400000, 0xffc00000, CR_CELL_NETWORK},
+    {0x00000000, 0xff000000, CR_THIS_NETWORK},
+    {0x7f000000, 0xff000000, CR_LOOPBACK},
+    {0xe0000000, 0xf0000000, CR_MULTICAST},
+    {0xf0000000, 0xf0000000, CR_RESERVED},
 }};
 
 // The IPv4 part of a frame whose Ethernet header is in order.
@@ -131,7 +144,8 @@ cr_reason by_frame(base::BytesView frame, const cr_config& config, bool vlan, cr
 
 }  // namespace
 
-Classified classify_out(base::BytesView frame, const cr_config& config, cr_state state, bool vlan_in_metadata) noexcept {
+Classified classify_out(base::BytesView frame, const cr_config& config, cr_state state,
+                        bool vlan_in_metadata) noexcept {
   Classified result;
   const auto stopped = by_state(state);
   result.reason = stopped ? *stopped : by_frame(frame, config, vlan_in_metadata, result.key);
@@ -150,6 +164,8 @@ Classified classify_in(base::BytesView frame, cr_state state) noexcept {
   return result;
 }
 
-std::string_view reason_name(unsigned reason) noexcept { return reason < kNames.size() ? kNames[reason] : ""; }
+std::string_view reason_name(unsigned reason) noexcept {
+  return reason < kNames.size() ? kNames[reason] : "";
+}
 
 }  // namespace cellrund::netpolicy

@@ -1,5 +1,5 @@
-// What the filter does with a frame, in plain C++: the reference that the tests hold the kernel program to, and what the
-// canary expects. Pure.
+// What the filter does with a frame, in plain C++: the reference that the tests hold the kernel program to, and what
+// the canary expects. Pure.
 #pragma once
 
 #include <string_view>

@@ -1,5 +1,5 @@
-// Closer: closes descriptors on a thread of its own. Closing a packet socket waits for an RCU grace period (packet_release
-// in net/packet/af_packet.c), some ten milliseconds that no cell's start has to wait for.
+// Closer: closes descriptors on a thread of its own. Closing a packet socket waits for an RCU grace period
+// (packet_release in net/packet/af_packet.c), some ten milliseconds that no cell's start has to wait for.
 #pragma once
 
 #include <condition_variable>

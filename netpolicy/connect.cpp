@@ -56,14 +56,10 @@ base::Status set_up(Spare& network, const CellNetwork& addresses, const Attached
 
 model::Inventory intent(const model::CellName& name, const std::string& run_dir, Attach attach) {
   model::Inventory items{
-      {ItemKind::kNetns, cell_netns(run_dir, name), ""},
-      {ItemKind::kLink, name.host_link(), ""},
-      {ItemKind::kBpfPin, pin_dir(run_dir, name), ""},
-      {ItemKind::kBpfProgram, program_out_name(name), ""},
-      {ItemKind::kBpfProgram, program_in_name(name), ""},
-      {ItemKind::kBpfMap, config_name(name), ""},
-      {ItemKind::kBpfMap, control_name(name), ""},
-      {ItemKind::kBpfMap, counters_name(name), ""},
+      {ItemKind::kNetns, cell_netns(run_dir, name), ""},  {ItemKind::kLink, name.host_link(), ""},
+      {ItemKind::kBpfPin, pin_dir(run_dir, name), ""},    {ItemKind::kBpfProgram, program_out_name(name), ""},
+      {ItemKind::kBpfProgram, program_in_name(name), ""}, {ItemKind::kBpfMap, config_name(name), ""},
+      {ItemKind::kBpfMap, control_name(name), ""},        {ItemKind::kBpfMap, counters_name(name), ""},
       {ItemKind::kBpfMap, decisions_name(name), ""},
   };
   if (attach == Attach::kTcx) {
@@ -73,7 +69,9 @@ model::Inventory intent(const model::CellName& name, const std::string& run_dir,
   return items;
 }
 
-std::string text(const base::FileId& id) { return std::to_string(id.dev) + ":" + std::to_string(id.ino); }
+std::string text(const base::FileId& id) {
+  return std::to_string(id.dev) + ":" + std::to_string(id.ino);
+}
 
 base::Status write_identities(const model::CellName& name, const std::string& run_dir, const base::FileId& router,
                               const Made& made, model::Journal& journal) {
@@ -118,10 +116,9 @@ base::Result<NetworkedCell> Router::connect(const model::CellName& name, model::
     Made made;
     made.read_back = base::BootTime::now();
     CR_CHECK(set_up(spare, network, attached));
-    made.canary =
-        CR_TRY(run_canary({spare.cell.packets.get(), spare.cell.ifindex},
-                          {spare.router.packets.get(), spare.router.ifindex}, config, filter.counters().fd.get(),
-                          filter.decisions().fd.get(), expect_blocked, base::Deadline::after(kCanaryBudget)));
+    made.canary = CR_TRY(run_canary(
+        {spare.cell.packets.get(), spare.cell.ifindex}, {spare.router.packets.get(), spare.router.ifindex}, config,
+        filter.counters().fd.get(), filter.decisions().fd.get(), expect_blocked, base::Deadline::after(kCanaryBudget)));
     made.netns = std::move(spare.netns);
     made.attachment = attached.attachment();
     made.maps = {filter.config().id, filter.control().id, filter.counters().id, filter.decisions().id};

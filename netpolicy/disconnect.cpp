@@ -21,7 +21,8 @@ constexpr std::size_t kMaxPins = 256;
 base::Status remove_link(const std::string& name, const std::string& router_path) {
   auto router = open_netns(router_path);
   if (!router.ok()) {
-    // Without its namespace (or its mount) there is no way to the link, and the cell's own namespace takes the pair along.
+    // Without its namespace (or its mount) there is no way to the link, and the cell's own namespace takes the pair
+    // along.
     const bool gone = router.error().code() == Errc::kNotFound || router.error().code() == Errc::kFailedPrecondition;
     return gone ? base::ok() : base::Status(std::move(router).error());
   }

@@ -120,16 +120,24 @@ base::Result<LoadedFilter::Program> FilterProgram::load_program(const Code& code
   for (const Reference& reference : code.references) {
     int fd = -1;
     switch (reference.role) {
-      case MapRole::kConfig: fd = maps.config_.fd.get(); break;
-      case MapRole::kControl: fd = maps.control_.fd.get(); break;
-      case MapRole::kCounters: fd = maps.counters_.fd.get(); break;
-      case MapRole::kDecisions: fd = maps.decisions_.fd.get(); break;
+      case MapRole::kConfig:
+        fd = maps.config_.fd.get();
+        break;
+      case MapRole::kControl:
+        fd = maps.control_.fd.get();
+        break;
+      case MapRole::kCounters:
+        fd = maps.counters_.fd.get();
+        break;
+      case MapRole::kDecisions:
+        fd = maps.decisions_.fd.get();
+        break;
     }
     instructions[reference.instruction].imm = fd;
   }
   LoadedFilter::Program program;
-  program.fd.reset(::bpf_prog_load(BPF_PROG_TYPE_SCHED_CLS, name.c_str(), "GPL", instructions.data(),
-                                   instructions.size(), nullptr));
+  program.fd.reset(
+      ::bpf_prog_load(BPF_PROG_TYPE_SCHED_CLS, name.c_str(), "GPL", instructions.data(), instructions.size(), nullptr));
   if (!program.fd) {
     return Error::from_errno("load BPF program " + name);
   }
@@ -145,8 +153,8 @@ base::Result<LoadedFilter::Program> FilterProgram::load_program(const Code& code
 
 base::Result<LoadedFilter> FilterProgram::load(const model::CellName& cell, const cr_config& config) const {
   LoadedFilter filter;
-  filter.config_ = CR_TRY(create_map(BPF_MAP_TYPE_ARRAY, config_name(cell), sizeof kZero, sizeof config, 1,
-                                     BPF_F_RDONLY_PROG));
+  filter.config_ =
+      CR_TRY(create_map(BPF_MAP_TYPE_ARRAY, config_name(cell), sizeof kZero, sizeof config, 1, BPF_F_RDONLY_PROG));
   if (::bpf_map_update_elem(filter.config_.fd.get(), &kZero, &config, BPF_ANY) != 0) {
     return Error::from_errno("write BPF map " + config_name(cell));
   }
@@ -154,10 +162,10 @@ base::Result<LoadedFilter> FilterProgram::load(const model::CellName& cell, cons
   if (::bpf_map_freeze(filter.config_.fd.get()) != 0) {
     return Error::from_errno("freeze BPF map " + config_name(cell));
   }
-  filter.control_ = CR_TRY(create_map(BPF_MAP_TYPE_ARRAY, control_name(cell), sizeof kZero, sizeof(cr_control), 1,
-                                      BPF_F_RDONLY_PROG));
-  filter.counters_ = CR_TRY(create_map(BPF_MAP_TYPE_PERCPU_ARRAY, counters_name(cell), sizeof kZero, sizeof(cr_count),
-                                       CR_COUNTERS, 0));
+  filter.control_ = CR_TRY(
+      create_map(BPF_MAP_TYPE_ARRAY, control_name(cell), sizeof kZero, sizeof(cr_control), 1, BPF_F_RDONLY_PROG));
+  filter.counters_ = CR_TRY(
+      create_map(BPF_MAP_TYPE_PERCPU_ARRAY, counters_name(cell), sizeof kZero, sizeof(cr_count), CR_COUNTERS, 0));
   filter.decisions_ = CR_TRY(create_map(BPF_MAP_TYPE_HASH, decisions_name(cell), sizeof(cr_decision_key),
                                         sizeof(cr_decision), CR_MAX_DECISIONS, BPF_F_NO_PREALLOC));
   filter.out_ = CR_TRY(load_program(out_, program_out_name(cell), filter));
@@ -173,13 +181,19 @@ base::Status write_state(int control_fd, cr_state state) {
   return base::ok();
 }
 
-base::Status LoadedFilter::arm() const { return write_state(control_.fd.get(), CR_STATE_ENFORCE); }
+base::Status LoadedFilter::arm() const {
+  return write_state(control_.fd.get(), CR_STATE_ENFORCE);
+}
 
 base::Status LoadedFilter::pin(const std::string& dir) const {
   CR_CHECK(base::make_dir(dir, 0700));
   const std::array<std::pair<int, const char*>, 6> objects{{
-      {out_.fd.get(), kPinProgramOut}, {in_.fd.get(), kPinProgramIn}, {config_.fd.get(), kPinConfig},
-      {control_.fd.get(), kPinControl}, {counters_.fd.get(), kPinCounters}, {decisions_.fd.get(), kPinDecisions},
+      {out_.fd.get(), kPinProgramOut},
+      {in_.fd.get(), kPinProgramIn},
+      {config_.fd.get(), kPinConfig},
+      {control_.fd.get(), kPinControl},
+      {counters_.fd.get(), kPinCounters},
+      {decisions_.fd.get(), kPinDecisions},
   }};
   for (const auto& [fd, name] : objects) {
     const std::string path = dir + "/" + name;

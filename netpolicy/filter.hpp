@@ -1,5 +1,5 @@
-// The filter in the kernel. FilterProgram is the code, verified once per node; LoadedFilter is one cell's instance of it:
-// two programs and four maps of its own, named after the cell, held by descriptors until they are pinned.
+// The filter in the kernel. FilterProgram is the code, verified once per node; LoadedFilter is one cell's instance of
+// it: two programs and four maps of its own, named after the cell, held by descriptors until they are pinned.
 #pragma once
 
 #include <cstdint>

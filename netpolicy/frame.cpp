@@ -64,7 +64,7 @@ base::Bytes build_frame(const FrameSpec& spec) {
   const std::size_t ip = frame.size();
   put16(frame, 0x4500);
   put16(frame, static_cast<std::uint32_t>(20 + transport.size()));
-  put32(frame, 0x00004000);  // identification 0, don't fragment
+  put32(frame, 0x00004000);               // identification 0, don't fragment
   put16(frame, 0x4000U | spec.protocol);  // time to live 64
   put16(frame, 0);
   put32(frame, spec.source);

@@ -11,8 +11,12 @@ namespace cellrund::netpolicy {
 
 inline constexpr const char* kCellInterface = "eth0";
 
-inline std::string netns_dir(const std::string& run_dir) { return run_dir + "/netns"; }
-inline std::string bpf_dir(const std::string& run_dir) { return run_dir + "/bpf"; }
+inline std::string netns_dir(const std::string& run_dir) {
+  return run_dir + "/netns";
+}
+inline std::string bpf_dir(const std::string& run_dir) {
+  return run_dir + "/bpf";
+}
 inline std::string router_netns(const std::string& run_dir, const model::NodeTag& node) {
   return netns_dir(run_dir) + "/" + model::router_name(node);
 }
@@ -38,11 +42,23 @@ inline constexpr const char* kPinCounters = "map_counters";
 inline constexpr const char* kPinDecisions = "map_decisions";
 
 // Kernel names of the cell's BPF objects: model::CellName::bpf_prefix() and two characters.
-inline std::string program_out_name(const model::CellName& cell) { return cell.bpf_prefix() + "_o"; }
-inline std::string program_in_name(const model::CellName& cell) { return cell.bpf_prefix() + "_i"; }
-inline std::string config_name(const model::CellName& cell) { return cell.bpf_prefix() + "_f"; }
-inline std::string control_name(const model::CellName& cell) { return cell.bpf_prefix() + "_s"; }
-inline std::string counters_name(const model::CellName& cell) { return cell.bpf_prefix() + "_c"; }
-inline std::string decisions_name(const model::CellName& cell) { return cell.bpf_prefix() + "_d"; }
+inline std::string program_out_name(const model::CellName& cell) {
+  return cell.bpf_prefix() + "_o";
+}
+inline std::string program_in_name(const model::CellName& cell) {
+  return cell.bpf_prefix() + "_i";
+}
+inline std::string config_name(const model::CellName& cell) {
+  return cell.bpf_prefix() + "_f";
+}
+inline std::string control_name(const model::CellName& cell) {
+  return cell.bpf_prefix() + "_s";
+}
+inline std::string counters_name(const model::CellName& cell) {
+  return cell.bpf_prefix() + "_c";
+}
+inline std::string decisions_name(const model::CellName& cell) {
+  return cell.bpf_prefix() + "_d";
+}
 
 }  // namespace cellrund::netpolicy

@@ -1,5 +1,5 @@
-// Network namespaces: made, entered and held by descriptor. A thread that has entered one never serves anything else: all
-// of this happens on threads that end with their one function (setns(2), namespaces(7)).
+// Network namespaces: made, entered and held by descriptor. A thread that has entered one never serves anything else:
+// all of this happens on threads that end with their one function (setns(2), namespaces(7)).
 #pragma once
 
 #include <optional>
@@ -48,12 +48,12 @@ base::Result<base::UniqueFd> new_netns_here();
 // Bind-mounts the namespace at `path`, which must not exist (kAlreadyExists).
 base::Status bind_netns(int netns_fd, const std::string& path);
 
-// Unmounts and unlinks `path`; a missing one is success, and so is one without its mount. The namespace itself goes when
-// its last process, descriptor and mount are gone, some milliseconds later.
+// Unmounts and unlinks `path`; a missing one is success, and so is one without its mount. The namespace itself goes
+// when its last process, descriptor and mount are gone, some milliseconds later.
 base::Status remove_netns(const std::string& path);
 
-// Writes /proc/sys/net/<name> of the calling thread's namespace. A missing IPv6 stack (no such file) is success for names
-// under ipv6/.
+// Writes /proc/sys/net/<name> of the calling thread's namespace. A missing IPv6 stack (no such file) is success for
+// names under ipv6/.
 base::Status set_net_sysctl(const std::string& name, const std::string& value);
 
 }  // namespace cellrund::netpolicy

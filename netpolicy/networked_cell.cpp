@@ -87,14 +87,15 @@ base::Status NetworkedCell::verify_attached() const {
     expected.link_in = facts_.link_ids.at(1);
   }
   const base::UniqueFd router = CR_TRY(open_netns(router_netns(run_dir_, name_.node)));
-  return in_netns(router.get(), [&]() -> base::Status {
-           Rtnl rtnl = CR_TRY(Rtnl::open());
-           const std::uint32_t ifindex = CR_TRY(rtnl.link_index(name_.host_link()));
-           if (ifindex != expected.ifindex) {
-             return Error(base::Errc::kFailedPrecondition, name_.host_link() + " is another link now");
-           }
-           return read_back(expected, pins, rtnl);
-         })
+  return in_netns(router.get(),
+                  [&]() -> base::Status {
+                    Rtnl rtnl = CR_TRY(Rtnl::open());
+                    const std::uint32_t ifindex = CR_TRY(rtnl.link_index(name_.host_link()));
+                    if (ifindex != expected.ifindex) {
+                      return Error(base::Errc::kFailedPrecondition, name_.host_link() + " is another link now");
+                    }
+                    return read_back(expected, pins, rtnl);
+                  })
       .context("verify filter of " + name_.marker());
 }
 

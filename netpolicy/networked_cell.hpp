@@ -1,9 +1,9 @@
 // A cell's network as it stands before anything runs in it: namespace, veth pair, filter attached, read back and proven
 // by a canary. Only Router::connect() can make one, so whatever takes a NetworkedCell cannot run without a filter.
 //
-// The object owns one descriptor of the cell's network namespace and nothing else in the kernel: the filter is held by its
-// pins and outlives this process. Destroy the object before the residue scan, since an open descriptor keeps the namespace
-// alive. Members are const and thread-safe.
+// The object owns one descriptor of the cell's network namespace and nothing else in the kernel: the filter is held by
+// its pins and outlives this process. Destroy the object before the residue scan, since an open descriptor keeps the
+// namespace alive. Members are const and thread-safe.
 #pragma once
 
 #include <string>
@@ -39,7 +39,8 @@ class NetworkedCell {
   // facts() with the account of now. Final counters must be read before disconnect(), which removes the maps.
   [[nodiscard]] base::Result<model::EgressFacts> read_facts() const;
   // Reads the attachment back again: our two programs and nothing else at both hooks of the same interface, the filter
-  // enforcing, its addresses unchanged. kFailedPrecondition names what differs (the job's reason is then EgressUnproven).
+  // enforcing, its addresses unchanged. kFailedPrecondition names what differs (the job's reason is then
+  // EgressUnproven).
   [[nodiscard]] base::Status verify_attached() const;
 
   NetworkedCell(NetworkedCell&&) noexcept = default;
@@ -52,8 +53,12 @@ class NetworkedCell {
   friend class Router;
   NetworkedCell(std::string run_dir, model::CellName name, base::UniqueFd netns, std::string netns_path,
                 CellInterface interface, model::EgressFacts facts)
-      : run_dir_(std::move(run_dir)), name_(std::move(name)), netns_(std::move(netns)),
-        netns_path_(std::move(netns_path)), interface_(std::move(interface)), facts_(std::move(facts)) {}
+      : run_dir_(std::move(run_dir)),
+        name_(std::move(name)),
+        netns_(std::move(netns)),
+        netns_path_(std::move(netns_path)),
+        interface_(std::move(interface)),
+        facts_(std::move(facts)) {}
 
   std::string run_dir_;
   model::CellName name_;
@@ -68,12 +73,12 @@ class NetworkedCell {
 base::Result<model::EgressFacts> read_facts(const model::CellName& name, const std::string& run_dir);
 
 // The way back, from names alone, so that it works after a partial connect and after a crash alike. Switches the filter
-// to KILLED, removes the link, the namespace and the pins; runs to its end and returns what failed (empty: nothing of the
-// cell's network is left that this function knows of). Idempotent. Waits at most about two seconds for the kernel.
+// to KILLED, removes the link, the namespace and the pins; runs to its end and returns what failed (empty: nothing of
+// the cell's network is left that this function knows of). Idempotent. Waits at most about two seconds for the kernel.
 [[nodiscard]] std::vector<std::string> disconnect(const model::CellName& name, const std::string& run_dir);
 
-// Switches the filter to KILLED and nothing else: every packet from and to the cell is dropped from now on, whatever the
-// policy allowed. A cell without a filter is success: it has no network either.
+// Switches the filter to KILLED and nothing else: every packet from and to the cell is dropped from now on, whatever
+// the policy allowed. A cell without a filter is success: it has no network either.
 base::Status kill_network(const model::CellName& name, const std::string& run_dir);
 
 }  // namespace cellrund::netpolicy

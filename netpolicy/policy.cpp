@@ -4,6 +4,8 @@
 
 namespace cellrund::netpolicy {
 
-std::string policy_digest() { return crypto::digest_text(base::as_bytes(kDenyAll)); }
+std::string policy_digest() {
+  return crypto::digest_text(base::as_bytes(kDenyAll));
+}
 
 }  // namespace cellrund::netpolicy

@@ -1,5 +1,5 @@
-// The egress policy of a cell as one canonical text, whose digest stands in the evidence. There are no rules yet: absent,
-// null and [] all mean "deny everything". Pure.
+// The egress policy of a cell as one canonical text, whose digest stands in the evidence. There are no rules yet:
+// absent, null and [] all mean "deny everything". Pure.
 #pragma once
 
 #include <string>

@@ -106,7 +106,9 @@ std::string ruleset(std::uint32_t mark) {
          "  counter delivered {}\n"
          "  chain prerouting {\n"
          "    type filter hook prerouting priority raw; policy accept;\n"
-         "    iifname \"cj*\" meta mark != " + std::string(hex.data()) + " counter name unmarked drop\n"
+         "    iifname \"cj*\" meta mark != " +
+         std::string(hex.data()) +
+         " counter name unmarked drop\n"
          "  }\n"
          "  chain forward {\n"
          "    type filter hook forward priority filter; policy drop;\n"
@@ -126,12 +128,18 @@ std::string ruleset(std::uint32_t mark) {
 base::Status configure_here(const std::string& nft, std::uint32_t mark) {
   // `default` is what links that appear later start with.
   constexpr std::array<std::pair<const char*, const char*>, 12> kSysctls{{
-      {"ipv6/conf/all/disable_ipv6", "1"}, {"ipv6/conf/default/disable_ipv6", "1"},
-      {"ipv6/conf/default/accept_ra", "0"}, {"ipv6/conf/all/forwarding", "0"},
-      {"ipv4/conf/all/rp_filter", "1"}, {"ipv4/conf/default/rp_filter", "1"},
-      {"ipv4/conf/all/arp_ignore", "1"}, {"ipv4/conf/default/arp_ignore", "1"},
-      {"ipv4/conf/default/proxy_arp", "0"}, {"ipv4/conf/all/accept_redirects", "0"},
-      {"ipv4/conf/all/send_redirects", "0"}, {"ipv4/conf/default/accept_redirects", "0"},
+      {"ipv6/conf/all/disable_ipv6", "1"},
+      {"ipv6/conf/default/disable_ipv6", "1"},
+      {"ipv6/conf/default/accept_ra", "0"},
+      {"ipv6/conf/all/forwarding", "0"},
+      {"ipv4/conf/all/rp_filter", "1"},
+      {"ipv4/conf/default/rp_filter", "1"},
+      {"ipv4/conf/all/arp_ignore", "1"},
+      {"ipv4/conf/default/arp_ignore", "1"},
+      {"ipv4/conf/default/proxy_arp", "0"},
+      {"ipv4/conf/all/accept_redirects", "0"},
+      {"ipv4/conf/all/send_redirects", "0"},
+      {"ipv4/conf/default/accept_redirects", "0"},
   }};
   for (const auto& [name, value] : kSysctls) {
     CR_CHECK(set_net_sysctl(name, value));
@@ -167,9 +175,12 @@ base::Result<base::UniqueFd> adopt_or_create(const std::string& path) {
 
 std::string_view to_string(Attach attach) noexcept {
   switch (attach) {
-    case Attach::kAuto: return "auto";
-    case Attach::kTcx: return "tcx";
-    case Attach::kClsact: return "clsact";
+    case Attach::kAuto:
+      return "auto";
+    case Attach::kTcx:
+      return "tcx";
+    case Attach::kClsact:
+      return "clsact";
   }
   return "";
 }
@@ -198,9 +209,9 @@ base::Result<Router> Router::open(const RouterOptions& options) {
   state->netns_id = CR_TRY(base::file_id(state->netns.get()));
   state->allow_mark = CR_TRY(allow_mark(mark_file(options.run_dir, options.node)));
   const bool tcx = CR_TRY(in_netns(state->netns.get(), [&]() -> base::Result<bool> {
-    CR_CHECK(configure_here(options.nft, state->allow_mark));
-    return kernel_has_tcx();
-  }).context("configure " + state->netns_path));
+                            CR_CHECK(configure_here(options.nft, state->allow_mark));
+                            return kernel_has_tcx();
+                          }).context("configure " + state->netns_path));
   if (options.attach == Attach::kTcx && !tcx) {
     return Error(Errc::kUnimplemented, "attach = tcx: this kernel has no tcx links");
   }
@@ -245,8 +256,12 @@ std::vector<std::string> Router::destroy(const std::string& run_dir, const model
   return failures;
 }
 
-Attach Router::attach() const noexcept { return state_->attach; }
-const std::string& Router::netns_path() const noexcept { return state_->netns_path; }
+Attach Router::attach() const noexcept {
+  return state_->attach;
+}
+const std::string& Router::netns_path() const noexcept {
+  return state_->netns_path;
+}
 
 Router::Router(std::unique_ptr<State> state) : state_(std::move(state)) {}
 Router::Router(Router&&) noexcept = default;

@@ -1,5 +1,5 @@
-// Router: the node's own network namespace, in which the host side of every cell's veth pair ends. Nothing listens in it,
-// nothing is forwarded out of it, and an nftables table of its own drops whatever the filters did not mark.
+// Router: the node's own network namespace, in which the host side of every cell's veth pair ends. Nothing listens in
+// it, nothing is forwarded out of it, and an nftables table of its own drops whatever the filters did not mark.
 //
 // One per node. It outlives the daemon: open() adopts what an earlier process left. Thread-safe after open().
 #pragma once

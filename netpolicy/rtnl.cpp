@@ -28,7 +28,9 @@ constexpr std::size_t kMaxAnswer = 256 * 1024;
 constexpr std::uint32_t kBpfIdAttribute = 11;  // TCA_BPF_ID, linux/pkt_cls.h (whose other content clashes with C++)
 
 // The kernel aligns messages and attributes to four bytes (NLMSG_ALIGNTO, RTA_ALIGNTO).
-constexpr std::size_t aligned(std::size_t n) noexcept { return (n + 3) & ~std::size_t{3}; }
+constexpr std::size_t aligned(std::size_t n) noexcept {
+  return (n + 3) & ~std::size_t{3};
+}
 
 // One request, built front to back.
 class Request {
@@ -68,7 +70,9 @@ class Request {
     std::memcpy(buffer_.data() + at, &length, sizeof length);
   }
   template <typename Body>
-  void body(const Body& value) { append(&value, sizeof value); }
+  void body(const Body& value) {
+    append(&value, sizeof value);
+  }
 
   [[nodiscard]] std::span<std::uint8_t> finish() {
     const auto length = static_cast<std::uint32_t>(buffer_.size());
@@ -94,7 +98,8 @@ void for_each_attribute(std::span<const std::uint8_t> list, Fn fn) {
     if (header.rta_len < sizeof header || header.rta_len > list.size()) {
       return;
     }
-    fn(static_cast<std::uint16_t>(header.rta_type & ~NLA_F_NESTED), list.subspan(sizeof header, header.rta_len - sizeof header));
+    fn(static_cast<std::uint16_t>(header.rta_type & ~NLA_F_NESTED),
+       list.subspan(sizeof header, header.rta_len - sizeof header));
     list = list.subspan(std::min(list.size(), aligned(header.rta_len)));
   }
 }
@@ -178,7 +183,8 @@ base::Result<std::vector<std::uint8_t>> Rtnl::transact(std::span<std::uint8_t> r
     const ssize_t n = ::recvfrom(socket_.get(), buffer.data(), buffer.size(), MSG_DONTWAIT,
                                  reinterpret_cast<sockaddr*>(&from), &from_size);
     if (n < 0) {
-      if (errno == EAGAIN || errno == EINTR || errno == ENOBUFS) {  // ENOBUFS: notifications overflowed, answers never do
+      if (errno == EAGAIN || errno == EINTR ||
+          errno == ENOBUFS) {  // ENOBUFS: notifications overflowed, answers never do
         continue;
       }
       return Error::from_errno(what + ": receive from rtnetlink");

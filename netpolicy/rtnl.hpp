@@ -1,6 +1,6 @@
 // Rtnl: one rtnetlink socket and the few requests that a cell's network needs (rtnetlink(7), linux/rtnetlink.h). The
-// socket belongs to the namespace in which it was opened, wherever it is used from. Every request is acknowledged by the
-// kernel before it returns. Not thread-safe.
+// socket belongs to the namespace in which it was opened, wherever it is used from. Every request is acknowledged by
+// the kernel before it returns. Not thread-safe.
 #pragma once
 
 #include <cstdint>

@@ -1,6 +1,6 @@
-// Spare networks: a namespace and a veth pair, both ends down, whose tcx hooks are already taken by a program that drops
-// everything. Attaching to a hook for the first time waits for an RCU grace period, and so twice for each cell; exchanging
-// the program does not. A pool keeps a few at hand, so that connect() takes milliseconds.
+// Spare networks: a namespace and a veth pair, both ends down, whose tcx hooks are already taken by a program that
+// drops everything. Attaching to a hook for the first time waits for an RCU grace period, and so twice for each cell;
+// exchanging the program does not. A pool keeps a few at hand, so that connect() takes milliseconds.
 //
 // A spare has no name in any file system and no pin: descriptors hold it, so it is gone when this process is.
 #pragma once
@@ -40,7 +40,7 @@ struct SpareSpec {
   model::NodeTag node;
   int router_netns = -1;  // borrowed
   Attach attach = Attach::kTcx;
-  int drop_all = -1;      // borrowed; the program that holds the hooks
+  int drop_all = -1;  // borrowed; the program that holds the hooks
 };
 
 // On a thread of its own. IPv6 is off in the new namespace before the pair exists.

@@ -1,4 +1,5 @@
-// The filter as the kernel runs it (BPF_PROG_TEST_RUN), against the reference classifier. Needs CAP_BPF and CAP_NET_ADMIN.
+// The filter as the kernel runs it (BPF_PROG_TEST_RUN), against the reference classifier. Needs CAP_BPF and
+// CAP_NET_ADMIN.
 #define DOCTEST_CONFIG_IMPLEMENT
 #include <bpf/bpf.h>
 #include <doctest/doctest.h>
@@ -49,7 +50,8 @@ LoadedFilter armed() {
 
 // What the program answers; -1 when it could not be run.
 int run(const LoadedFilter::Program& prog, const base::Bytes& frame) {
-  LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = frame.data(), .data_size_in = static_cast<std::uint32_t>(frame.size()));
+  LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = frame.data(),
+              .data_size_in = static_cast<std::uint32_t>(frame.size()));
   return ::bpf_prog_test_run_opts(prog.fd.get(), &options) == 0 ? static_cast<int>(options.retval) : -1;
 }
 
@@ -71,7 +73,9 @@ base::Bytes random_frame(std::mt19937_64& random, const std::vector<test::Packet
   const auto below = [&](std::size_t n) { return static_cast<std::size_t>(random() % n); };
   base::Bytes frame;
   switch (below(4)) {
-    case 0: frame = table[below(table.size())].frame; break;
+    case 0:
+      frame = table[below(table.size())].frame;
+      break;
     case 1: {
       const std::uint32_t nets[] = {0xe0000000, 0xf0000000, 0x7f000000, 0xa9fe0000, 0x64400000, 0x00000000, 0xffffffff};
       frame = test::packet(nets[below(7)] ^ static_cast<std::uint32_t>(random() & 0x00ffffffU), 80, test::kUdp);

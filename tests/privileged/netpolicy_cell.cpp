@@ -27,209 +27,13 @@
 #include "netpolicy/netns.hpp"
 #include "netpolicy/router.hpp"
 #include "netpolicy/rtnl.hpp"
+#include "tests/support/cell_network.hpp"
 #include "tests/support/egress_packets.hpp"
 
 using namespace cellrund;
 using namespace cellrund::netpolicy;
+using namespace cellrund::test;
 using namespace std::chrono_literals;
-
-namespace {
-
-class Recorder final : public model::Journal {
- public:
-  base::Status intend(const model::Inventory& batch) override {
-    intended.insert(intended.end(), batch.begin(), batch.end());
-    return base::ok();
-  }
-  base::Status created(const model::InventoryItem& item) override {
-    items.push_back(item);
-    return base::ok();
-  }
-  model::Inventory intended, items;
-};
-
-// A node of its own: tag and run folder carry our pid; all of it goes at the end, also after a failed check.
-struct TestNode {
-  TestNode() {
-    char text[9];
-    std::snprintf(text, sizeof text, "%08x", static_cast<unsigned>(::getpid()));
-    tag.value = text;
-    run_dir = "/tmp/net-test-" + tag.value;
-    REQUIRE(base::make_dirs(run_dir, 0700).ok());
-  }
-  TestNode(const TestNode&) = delete;
-  TestNode& operator=(const TestNode&) = delete;
-  TestNode(TestNode&&) = delete;
-  TestNode& operator=(TestNode&&) = delete;
-  ~TestNode() {
-    for (std::uint32_t slot = 0; slot < 4; ++slot) {
-      CHECK(disconnect(cell(slot), run_dir).empty());
-    }
-    CHECK(Router::destroy(run_dir, tag).empty());
-    CHECK(base::remove_dir(run_dir).ok());
-  }
-
-  [[nodiscard]] model::CellName cell(std::uint32_t slot) const {
-    return {tag, "0199c1f2-7b1e-7c3a-9d2e-00000000000" + std::to_string(slot), slot};
-  }
-  [[nodiscard]] Router open(Attach attach) const {
-    auto router = Router::open({.run_dir = run_dir, .node = tag, .attach = attach});
-    REQUIRE_MESSAGE(router.ok(), (router.ok() ? "" : router.error().message()));
-    return std::move(*router);
-  }
-
-  model::NodeTag tag;
-  std::string run_dir;
-};
-
-NetworkedCell connect(const TestNode& node, const Router& router, std::uint32_t slot = 0) {
-  Recorder journal;
-  auto cell = router.connect(node.cell(slot), journal);
-  REQUIRE_MESSAGE(cell.ok(), (cell.ok() ? "" : cell.error().message()));
-  return std::move(*cell);
-}
-
-// Sends raw frames on eth0 of the namespace.
-void send_all(int netns_fd, const std::vector<base::Bytes>& frames) {
-  const auto sent = in_netns(netns_fd, [&]() -> base::Status {
-    const base::UniqueFd socket = CR_TRY(open_packet_socket());
-    Rtnl rtnl = CR_TRY(Rtnl::open());
-    sockaddr_ll to{};
-    to.sll_family = AF_PACKET;
-    to.sll_ifindex = static_cast<int>(CR_TRY(rtnl.link_index(kCellInterface)));
-    for (const base::Bytes& frame : frames) {
-      if (::sendto(socket.get(), frame.data(), frame.size(), 0, reinterpret_cast<const sockaddr*>(&to), sizeof to) < 0) {
-        return base::Error::from_errno("send");
-      }
-    }
-    return base::ok();
-  });
-  REQUIRE_MESSAGE(sent.ok(), (sent.ok() ? "" : sent.error().message()));
-}
-
-// Reads the account until it holds at least `counted` packets: frames may still be in softirq when send() returns.
-model::EgressFacts settled(const TestNode& node, std::uint32_t slot, std::uint64_t counted) {
-  const base::Deadline deadline = base::Deadline::after(5s);
-  while (true) {
-    auto facts = read_facts(node.cell(slot), node.run_dir);
-    REQUIRE(facts.ok());
-    if (facts->counted >= counted || deadline.expired()) {
-      return std::move(*facts);
-    }
-    std::this_thread::yield();
-  }
-}
-
-std::uint64_t counter(const model::EgressFacts& facts, std::string_view reason) {
-  for (const auto& [name, packets] : facts.counters) {
-    if (name == reason) {
-      return packets;
-    }
-  }
-  return 0;
-}
-
-// "InReceives" of the router's IP layer: every packet that got behind a filter, before any firewall.
-std::uint64_t router_received(const Router& router) {
-  const auto ns = open_netns(router.netns_path());
-  REQUIRE(ns.ok());
-  const auto text = in_netns(ns->get(), [] { return base::read_file("/proc/thread-self/net/snmp", 65536); });
-  REQUIRE(text.ok());
-  const std::size_t values = text->find("Ip: ", text->find("Ip: ") + 1);
-  unsigned long long forwarding = 0, ttl = 0, received = 0;
-  REQUIRE(std::sscanf(text->c_str() + values, "Ip: %llu %llu %llu", &forwarding, &ttl, &received) == 3);
-  return received;
-}
-
-// Packets in one of the named counters of the router's nftables table.
-std::uint64_t nft_counter(const Router& router, const std::string& name) {
-  const auto ns = open_netns(router.netns_path());
-  REQUIRE(ns.ok());
-  const auto listed = in_netns(ns->get(), [&] {
-    base::SpawnOptions command;
-    command.argv = {"/usr/sbin/nft", "list", "counter", "inet", "cellrun", name};
-    return base::run_command(command, "", base::Deadline::after(10s));
-  });
-  REQUIRE(listed.ok());
-  unsigned long long packets = 0;
-  const std::size_t at = listed->out.find("packets ");
-  REQUIRE(at != std::string::npos);
-  REQUIRE(std::sscanf(listed->out.c_str() + at, "packets %llu", &packets) == 1);
-  return packets;
-}
-
-// Ids of live BPF objects whose name starts with the cell's prefix.
-template <typename Info>
-std::size_t objects_named(const std::string& prefix, int (*next)(std::uint32_t, std::uint32_t*), int (*open)(std::uint32_t)) {
-  std::size_t found = 0;
-  std::uint32_t id = 0;
-  while (next(id, &id) == 0) {
-    const base::UniqueFd fd(open(id));
-    Info info{};
-    std::uint32_t size = sizeof info;
-    if (fd && ::bpf_obj_get_info_by_fd(fd.get(), &info, &size) == 0 && std::string_view(info.name).starts_with(prefix)) {
-      ++found;
-    }
-  }
-  return found;
-}
-
-std::size_t bpf_objects(const model::CellName& name) {
-  const std::string prefix = name.bpf_prefix() + "_";
-  return objects_named<bpf_prog_info>(prefix, ::bpf_prog_get_next_id, ::bpf_prog_get_fd_by_id) +
-         objects_named<bpf_map_info>(prefix, ::bpf_map_get_next_id, ::bpf_map_get_fd_by_id);
-}
-
-// A tcx link that lost its last holder is detached by a kernel worker.
-void wait_hook_empty(const Router& router, std::uint32_t ifindex) {
-  const auto ns = open_netns(router.netns_path());
-  REQUIRE(ns.ok());
-  const base::Deadline deadline = base::Deadline::after(5s);
-  while (!deadline.expired()) {
-    const auto programs = in_netns(ns->get(), [&]() -> base::Result<std::uint32_t> {
-      LIBBPF_OPTS(bpf_prog_query_opts, options);
-      constexpr auto kTcxIngress = static_cast<bpf_attach_type>(46);
-      if (::bpf_prog_query_opts(static_cast<int>(ifindex), kTcxIngress, &options) != 0) {
-        return base::Error::from_errno("query");
-      }
-      return options.prog_cnt;
-    });
-    REQUIRE(programs.ok());
-    if (*programs == 0) {
-      return;
-    }
-  }
-  FAIL("the link is still attached");
-}
-
-bool mounted(const std::string& path) {
-  const auto mounts = base::read_file("/proc/self/mountinfo", 4U << 20U);
-  REQUIRE(mounts.ok());
-  return mounts->find(path) != std::string::npos;
-}
-
-void check_nothing_left(const TestNode& node, const model::CellName& name) {
-  CHECK_FALSE(base::exists(cell_netns(node.run_dir, name)));
-  CHECK_FALSE(base::exists(pin_dir(node.run_dir, name)));
-  CHECK_FALSE(mounted(name.marker()));
-  const auto ns = open_netns(router_netns(node.run_dir, node.tag));
-  if (ns.ok()) {
-    const auto link = in_netns(ns->get(), [&]() -> base::Result<std::uint32_t> {
-      Rtnl rtnl = CR_TRY(Rtnl::open());
-      return rtnl.link_index(name.host_link());
-    });
-    CHECK_FALSE(link.ok());
-    CHECK(link.error().code() == base::Errc::kNotFound);
-  }
-  // The kernel frees BPF objects after RCU grace periods.
-  const base::Deadline deadline = base::Deadline::after(5s);
-  while (bpf_objects(name) != 0 && !deadline.expired()) {
-    std::this_thread::yield();
-  }
-  CHECK(bpf_objects(name) == 0);
-}
-
-}  // namespace
 
 TEST_CASE("connect proves a deny-all network and journals what it made") {
   for (const Attach attach : {Attach::kTcx, Attach::kClsact}) {
@@ -319,7 +123,7 @@ TEST_CASE("a segmentation-offload packet in fragments of memory is read as well 
   base::Bytes frame = test::packet();
   frame.resize(6000, 'x');
   frame = test::with(frame, 16, {(6000 - 14) >> 8, (6000 - 14) & 0xff});
-  struct {  // struct virtio_net_hdr of linux/virtio_net.h, which is no C++
+  struct {                      // struct virtio_net_hdr of linux/virtio_net.h, which is no C++
     std::uint8_t flags = 1;     // VIRTIO_NET_HDR_F_NEEDS_CSUM
     std::uint8_t gso_type = 1;  // VIRTIO_NET_HDR_GSO_TCPV4
     std::uint16_t hdr_len = 14, gso_size = 1400, csum_start = 34, csum_offset = 16;
@@ -338,7 +142,8 @@ TEST_CASE("a segmentation-offload packet in fragments of memory is read as well 
     to.sll_family = AF_PACKET;
     to.sll_protocol = htons(0x0800);
     to.sll_ifindex = 2;
-    if (::sendto(socket.get(), message.data(), message.size(), 0, reinterpret_cast<const sockaddr*>(&to), sizeof to) < 0) {
+    if (::sendto(socket.get(), message.data(), message.size(), 0, reinterpret_cast<const sockaddr*>(&to), sizeof to) <
+        0) {
       return base::Error::from_errno("send");
     }
     return base::ok();
@@ -372,7 +177,8 @@ TEST_CASE("frames sent before, while and after the link comes up never get behin
         to.sll_family = AF_PACKET;
         to.sll_ifindex = 2;
         while (!stop) {
-          if (::sendto(socket.get(), frame.data(), frame.size(), 0, reinterpret_cast<const sockaddr*>(&to), sizeof to) > 0) {
+          if (::sendto(socket.get(), frame.data(), frame.size(), 0, reinterpret_cast<const sockaddr*>(&to), sizeof to) >
+              0) {
             ++sent;
           }
         }
@@ -412,7 +218,8 @@ TEST_CASE("a canary that meets no filter fails") {
     CR_CHECK(enter_netns(ns->get()));
     Rtnl outside = CR_TRY(Rtnl::open());
     const base::UniqueFd outside_packets = CR_TRY(open_packet_socket());
-    CR_CHECK(outside.create_veth({node.cell(1).host_link(), kGatewayMac, kCellInterface, kCellMac, cell_ns.get(), kMtu}));
+    CR_CHECK(
+        outside.create_veth({node.cell(1).host_link(), kGatewayMac, kCellInterface, kCellMac, cell_ns.get(), kMtu}));
     const std::uint32_t host = CR_TRY(outside.link_index(node.cell(1).host_link()));
     const std::uint32_t peer = CR_TRY(inside.link_index(kCellInterface));
     CR_CHECK(outside.set_up(host));
@@ -475,7 +282,8 @@ TEST_CASE("a foreign program in front of the filter is noticed") {
     REQUIRE(ns.ok());
     const auto link = in_netns(ns->get(), [&]() -> base::Result<base::UniqueFd> {
       constexpr auto kTcxIngress = static_cast<bpf_attach_type>(46);
-      base::UniqueFd fd(::bpf_link_create(foreign.get(), static_cast<int>(cell.facts().attach_ifindex), kTcxIngress, nullptr));
+      base::UniqueFd fd(
+          ::bpf_link_create(foreign.get(), static_cast<int>(cell.facts().attach_ifindex), kTcxIngress, nullptr));
       if (!fd) {
         return base::Error::from_errno("attach");
       }
@@ -494,7 +302,7 @@ TEST_CASE("a killed network stays up and lets nothing through, and says why") {
   send_all(cell.netns_fd(), {test::packet(), test::packet()});
   const auto facts = settled(node, 0, cell.facts().counted + 2);
   CHECK(counter(facts, "killed") == 2);
-  CHECK_FALSE(cell.verify_attached().ok());  // a running cell must not be in this state
+  CHECK_FALSE(cell.verify_attached().ok());              // a running cell must not be in this state
   CHECK(kill_network(node.cell(3), node.run_dir).ok());  // never existed
 }
 
@@ -561,7 +369,8 @@ TEST_CASE("disconnect copes with every part that a crash may leave") {
   REQUIRE(on_throwaway_thread([&]() -> base::Status {  // before the link
             const base::UniqueFd ns = CR_TRY(new_netns_here());
             return bind_netns(ns.get(), file);
-          }).ok());
+          })
+              .ok());
   CHECK(disconnect(name, node.run_dir).empty());
   check_nothing_left(node, name);
 

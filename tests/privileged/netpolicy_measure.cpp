@@ -18,7 +18,9 @@ class NoJournal final : public model::Journal {
   base::Status created(const model::InventoryItem&) override { return base::ok(); }
 };
 
-double ms_since(base::BootTime start) { return static_cast<double>((base::BootTime::now() - start).count()) / 1e6; }
+double ms_since(base::BootTime start) {
+  return static_cast<double>((base::BootTime::now() - start).count()) / 1e6;
+}
 
 void print(const char* what, std::vector<double> values) {
   std::sort(values.begin(), values.end());

@@ -18,8 +18,8 @@ struct PacketRow {
   cr_reason reason;
 };
 
-inline constexpr std::uint32_t kCellAddress = 0x64400001;     // 100.64.0.1, slot 0
-inline constexpr std::uint32_t kOutside = 0xc6336407;         // 198.51.100.7
+inline constexpr std::uint32_t kCellAddress = 0x64400001;  // 100.64.0.1, slot 0
+inline constexpr std::uint32_t kOutside = 0xc6336407;      // 198.51.100.7
 inline constexpr std::uint8_t kTcp = 6;
 inline constexpr std::uint8_t kUdp = 17;
 
@@ -28,8 +28,10 @@ inline cr_config packet_config() {
 }
 
 // A well-formed packet of the cell; rows below break one thing each.
-inline base::Bytes packet(std::uint32_t destination = kOutside, std::uint16_t port = 443, std::uint8_t protocol = kTcp) {
-  return netpolicy::build_frame({netpolicy::kCellMac, netpolicy::kGatewayMac, kCellAddress, destination, protocol, 40001, port});
+inline base::Bytes packet(std::uint32_t destination = kOutside, std::uint16_t port = 443,
+                          std::uint8_t protocol = kTcp) {
+  return netpolicy::build_frame(
+      {netpolicy::kCellMac, netpolicy::kGatewayMac, kCellAddress, destination, protocol, 40001, port});
 }
 
 inline base::Bytes with(base::Bytes frame, std::size_t at, std::vector<std::uint8_t> bytes) {
@@ -71,7 +73,8 @@ inline std::vector<PacketRow> packet_table() {
       {"arp request", with(ethertype(0x08, 0x06), 0, {255, 255, 255, 255, 255, 255}), CR_ARP},
       {"arp to the gateway's mac", ethertype(0x08, 0x06), CR_ARP},
       {"ipv6", ethertype(0x86, 0xdd), CR_IPV6},
-      {"ipv6 neighbour discovery to a multicast mac", with(ethertype(0x86, 0xdd), 0, {0x33, 0x33, 0, 0, 0, 1}), CR_IPV6},
+      {"ipv6 neighbour discovery to a multicast mac", with(ethertype(0x86, 0xdd), 0, {0x33, 0x33, 0, 0, 0, 1}),
+       CR_IPV6},
       {"lldp", ethertype(0x88, 0xcc), CR_ETHERTYPE},
       {"802.1x", ethertype(0x88, 0x8e), CR_ETHERTYPE},
       {"mpls", ethertype(0x88, 0x47), CR_ETHERTYPE},

@@ -53,7 +53,8 @@ TEST_CASE("a decision names the far end as far as the packet was read") {
 
 TEST_CASE("frames shorter than an Ethernet header are truncated, whatever they hold") {
   for (std::size_t size = 0; size < 14; ++size) {
-    CHECK(classify_out(test::cut(test::packet(), size), test::packet_config(), CR_STATE_ENFORCE).reason == CR_TRUNCATED);
+    CHECK(classify_out(test::cut(test::packet(), size), test::packet_config(), CR_STATE_ENFORCE).reason ==
+          CR_TRUNCATED);
   }
 }
 
