@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <charconv>
 #include <condition_variable>
 #include <map>
 #include <set>
@@ -41,6 +42,23 @@ Result<FileVersion> version_of(const UniqueFd& fd) {
   return FileVersion{{st.st_dev, st.st_ino}, st.st_size, st.st_ctim.tv_sec * 1'000'000'000 + st.st_ctim.tv_nsec};
 }
 
+// MemAvailable of /proc/meminfo (proc(5)); 0, and with it no build, when the kernel does not tell.
+std::uint64_t available_memory() {
+  constexpr std::string_view kKey = "MemAvailable:";
+  constexpr std::uint64_t kUnit = 1024;
+  const auto text = base::read_file("/proc/meminfo", 65536);
+  const std::size_t at = text.ok() ? text->find(kKey) : std::string::npos;
+  if (at == std::string::npos) {
+    return 0;
+  }
+  const std::size_t digits = text->find_first_not_of(' ', at + kKey.size());
+  std::uint64_t value = 0;
+  if (digits != std::string::npos) {
+    (void)std::from_chars(text->data() + digits, text->data() + text->size(), value);  // 0 when it is no number
+  }
+  return value * kUnit;
+}
+
 struct OpenImage {
   CachedImage image;
   UniqueFd rootfs;
@@ -64,8 +82,9 @@ class Preparer::Work {
 
  private:
   struct State {
-    std::set<std::string> busy;                    // digests that one thread works on
-    std::map<std::string, FileVersion> verified;   // files whose bytes were hashed by this process
+    std::set<std::string> busy;                   // digests that one thread works on
+    std::map<std::string, FileVersion> verified;  // files whose bytes were hashed by this process
+    bool building = false;                        // a box is at work
   };
 
   // Ends what begin() has begun.
@@ -100,6 +119,32 @@ class Preparer::Work {
     changed_.notify_all();
   }
 
+  // One box at a time: its tree lives in memory, and the share that it may take is computed from what is free now.
+  Result<base::Unit, ImageFailure> build(const model::ImageRef& ref, ContentStore& store, Deadline deadline) {
+    {
+      auto state = state_.lock();
+      while (state->building) {
+        if (deadline.expired()) {
+          return ImageFailure{Reason::kStartDeadlineExceeded, "image " + ref.digest + " waits for another one to be prepared"};
+        }
+        state.wait(changed_, deadline);
+      }
+      state->building = true;
+    }
+    PreparerOptions bounded = options_;
+    constexpr std::uint64_t kBytesPerEntry = 4096;  // a page, or the kernel's inode and name
+    const std::uint64_t available = available_memory();
+    bounded.max_image_bytes = std::min(options_.max_image_bytes, available / 2);
+    bounded.max_entries = std::min(options_.max_entries, available / 4 / kBytesPerEntry);
+    auto built = build_rootfs(bounded, ref, store, deadline);
+    state_.lock()->building = false;
+    changed_.notify_all();
+    if (!built.ok()) {
+      return std::move(built).error();
+    }
+    return base::Unit{};
+  }
+
   Result<OpenImage, ImageFailure> get_alone(const model::ImageRef& ref, ContentStore& store, Deadline deadline) {
     auto cached = open_cached(ref.digest);
     if (!cached.ok()) {
@@ -110,7 +155,7 @@ class Preparer::Work {
       CR_CHECK(confirm_name(ref, (*cached)->image, store, deadline));
       return std::move(**cached);
     }
-    (void)CR_TRY(build_rootfs(options_, ref, store, deadline));
+    CR_CHECK(build(ref, store, deadline));
     auto built = open_cached(ref.digest);
     if (!built.ok() || !built->has_value()) {
       return ImageFailure{Reason::kImagePullFailed, "image " + ref.digest + " vanished after it was prepared"};

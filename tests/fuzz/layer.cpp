@@ -14,17 +14,31 @@
 
 using namespace cellrund;
 
+namespace {
+
+// A folder in memory that goes with the process.
+struct Playground {
+  std::string dir = "/dev/shm/cellrun-fuzz-layer-XXXXXX";
+  Playground() {
+    if (::mkdtemp(dir.data()) == nullptr) {
+      std::abort();
+    }
+  }
+  Playground(const Playground&) = delete;
+  ~Playground() {
+    std::error_code ignored;
+    std::filesystem::remove_all(dir, ignored);
+  }
+};
+
+}  // namespace
+
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   if (size == 0) {
     return 0;
   }
-  static const std::string dir = [] {
-    std::string name = "/dev/shm/cellrun-fuzz-layer-XXXXXX";
-    if (::mkdtemp(name.data()) == nullptr) {
-      std::abort();
-    }
-    return name;
-  }();
+  static const Playground playground;
+  const std::string& dir = playground.dir;
   const std::string root = dir + "/root";
   if (!base::make_dir(root, 0755).ok()) {
     std::abort();

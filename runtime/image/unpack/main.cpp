@@ -39,8 +39,7 @@ constexpr std::array<int, 4> kCapabilities{CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_FOWN
 
 Status confine(const image::UnpackRequest& request) {
   host::RootPlan plan;
-  constexpr std::uint64_t kPage = 4096;
-  plan.tmpfs_bytes = request.max_bytes + request.max_entries * kPage;
+  plan.tmpfs_bytes = request.max_bytes;  // in whole pages, so that many small files cannot take more
   plan.tmpfs_inodes = request.max_entries + 4096;
   // mkfs.erofs, its libraries and its loader.
   for (const char* path : {"/usr", "/lib", "/lib64", "/nix/store"}) {
