@@ -1,0 +1,246 @@
+#!/usr/bin/env bash
+# The shim under a containerd of its own, driven by `ctr`: what a user of io.containerd.cellrun.v2 sees, and what is left
+# afterwards (nothing).
+#
+#   CELLRUN_BUILD      build folder (default: build)
+#   CELLRUN_GUEST_DIR  folder with vmlinux and initrd (shim/guest/make-image)
+#   CELLRUN_TEST_ONLY  run only the cases whose name matches this pattern
+#
+# Exit: 0 all passed, 1 something failed, 77 a facility is missing (it says which).
+set -uo pipefail
+
+here=$(cd "$(dirname "$0")" && pwd)
+build=$(cd "${CELLRUN_BUILD:-$here/../../build}" 2>/dev/null && pwd) || { echo "SKIP: no build folder"; exit 77; }
+guest=${CELLRUN_GUEST_DIR:-${CELLRUN_GUEST:-$build/guest}}
+only=${CELLRUN_TEST_ONLY:-.}
+
+skip() { echo "SKIP: $*"; exit 77; }
+[ "$(id -u)" = 0 ] || skip "needs root"
+[ -r "$guest/vmlinux" ] && [ -r "$guest/initrd" ] || skip "no guest image in $guest (CELLRUN_GUEST_DIR)"
+[ -x "$build/shim/containerd-shim-cellrun-v2" ] || skip "the shim is not built"
+for tool in containerd ctr qemu-system-x86_64 mkfs.erofs busybox jq ip; do
+  command -v "$tool" >/dev/null || skip "$tool is not installed"
+done
+
+dir=$(mktemp -d /tmp/shim-e2e-XXXXXX)
+name=e2e$$   # every task, namespace and link of this run begins with it
+bundles=$dir/state/io.containerd.runtime.v2.task/default
+containerd_pid=
+failures=0
+
+ctr_() { ctr -a "$dir/c.sock" "$@"; }
+# Until the command succeeds, at most $1 seconds.
+within() {
+  local seconds=$1 end=$((SECONDS + $1)); shift
+  until "$@" >/dev/null 2>&1; do
+    [ $SECONDS -lt $end ] || { echo "  not within $seconds s: $*"; return 1; }
+    read -r -t 0.1 <> <(:) || true
+  done
+}
+start_containerd() {
+  # One process group of its own, so that its pid is the one to kill.
+  PATH=$dir/bin:$PATH CELLRUN_SHIM_CONFIG=$dir/shim.toml containerd -c "$dir/config.toml" >>"$dir/containerd.log" 2>&1 &
+  containerd_pid=$!
+  within 30 ctr_ version
+}
+vmm_pid() { cut -d' ' -f1 "$bundles/$1/cellrun-vmm.pid"; }
+stopped() { ctr_ tasks ls | grep -q "^$1 .*STOPPED"; }
+absent() { ! ctr_ tasks ls | grep -q "^$1 "; }
+dead() { ! { [ -e "/proc/$1" ] && ! grep -q '^State:.Z' "/proc/$1/status"; }; }
+
+cleanup() {
+  local id pid
+  for id in $(ctr_ tasks ls -q 2>/dev/null); do
+    ctr_ tasks kill -s KILL "$id" >/dev/null 2>&1; within 10 stopped "$id" >/dev/null; ctr_ tasks rm -f "$id" >/dev/null 2>&1
+  done
+  for id in $(ctr_ containers ls -q 2>/dev/null); do ctr_ containers rm "$id" >/dev/null 2>&1; done
+  for pid in "$bundles"/*/cellrun-vmm.pid; do [ -e "$pid" ] && kill -9 "$(cut -d' ' -f1 "$pid")" 2>/dev/null; done
+  [ -z "$containerd_pid" ] || { kill "$containerd_pid" 2>/dev/null; wait "$containerd_pid" 2>/dev/null; }
+  ip link del "${name}h" 2>/dev/null
+  ip netns del "$name" 2>/dev/null
+  [ "$failures" = 0 ] || { echo "--- containerd.log"; tr -d '\0' <"$dir/containerd.log" | grep -av level=debug | tail -n 30; }
+  rm -rf "$dir"
+}
+trap cleanup EXIT
+
+check() {  # check WHAT EXPECTED ACTUAL
+  [ "$2" = "$3" ] || { echo "  $1: expected '$2', got '$3'"; return 1; }
+}
+runtime=(--runtime io.containerd.cellrun.v2)
+# run ID [flags] -- CMD: in the foreground
+run() {
+  local id=$1 flags=(); shift
+  while [ "$1" != -- ]; do flags+=("$1"); shift; done; shift
+  timeout 180 "${ctr[@]}" run --rm "${runtime[@]}" "${flags[@]}" "$image" "$id" "$@"
+}
+ctr=(ctr -a "$dir/c.sock")
+detached() {
+  local id=$1 flags=(); shift
+  while [ "$1" != -- ]; do flags+=("$1"); shift; done; shift
+  timeout 180 "${ctr[@]}" run -d "${runtime[@]}" "${flags[@]}" "$image" "$id" "$@"
+}
+remove() { ctr_ tasks rm "$1" >/dev/null 2>&1; ctr_ containers rm "$1"; }
+
+mkdir -p "$dir"/{root,state,bin,shim}
+ln -s "$build/shim/containerd-shim-cellrun-v2" "$dir/bin/"
+cat >"$dir/config.toml" <<TOML
+version = 2
+root = "$dir/root"
+state = "$dir/state"
+disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.zfs",
+  "io.containerd.snapshotter.v1.devmapper", "io.containerd.snapshotter.v1.aufs"]
+[grpc]
+address = "$dir/c.sock"
+[ttrpc]
+address = "$dir/c.sock.ttrpc"
+TOML
+cat >"$dir/shim.toml" <<TOML
+kernel = "$guest/vmlinux"
+initrd = "$guest/initrd"
+accel = "${CELLRUN_TEST_ACCEL:-tcg}"
+state_dir = "$dir/shim"
+uid_range = [$((2000000000 + $$ * 100)), 100]
+boot_timeout_seconds = 120
+TOML
+start_containerd || exit 1
+image=$("$here/../../tools/demo-image" --name registry.local/e2e/busybox "$dir/image.tar") && ctr_ images import "$dir/image.tar" >/dev/null || exit 1
+
+# ---------------------------------------------------------------------------------------------------------------------
+case_output_and_exit_code() {
+  local out code
+  out=$(run "$name-a" -- /bin/sh -c 'echo out; echo err >&2; exit 42' 2>"$dir/err"); code=$?
+  check "exit code" 42 $code && check stdout out "$out" && check stderr err "$(grep -v level= "$dir/err")"
+}
+case_command_not_found_is_127() {
+  run "$name-b" -- /no/such/program 2>/dev/null; check "exit code" 127 $?
+}
+case_a_signal_is_128_and_its_number() {
+  run "$name-c" -- /bin/sh -c 'kill -SEGV $$' 2>/dev/null; check "exit code" 139 $?
+}
+case_stdin_reaches_the_guest_and_ends() {
+  local want got
+  want=$(seq 1 20000 | sha256sum); got=$(seq 1 20000 | run "$name-d" -- /bin/cat | sha256sum)
+  check digest "$want" "$got"
+}
+case_a_megabyte_of_output_arrives_whole() {
+  local want got
+  want=$(seq 1 200000 | sha256sum); got=$(run "$name-e" -- /bin/seq 1 200000 | sha256sum)
+  check digest "$want" "$got"
+}
+case_environment_folder_and_read_only_root_are_honoured() {
+  local out
+  out=$(run "$name-f" --env WHO=me --cwd /usr --read-only -- /bin/sh -c 'echo $WHO; pwd; touch /x 2>/dev/null || echo ro')
+  check output "me /usr ro" "$(echo $out)"
+}
+case_the_vmm_is_confined_as_written_down() {
+  local pid status
+  detached "$name-g" -- /bin/sleep 1000 || return 1
+  pid=$(vmm_pid "$name-g"); status=/proc/$pid/status
+  check seccomp 2 "$(jq .vmm.seccomp "$bundles/$name-g/cellrun-vm.json")" &&
+    check capabilities 0000000000000000 "$(awk '/^CapEff/{print $2}' "$status")" &&
+    check bounding 0000000000000000 "$(awk '/^CapBnd/{print $2}' "$status")" &&
+    check no_new_privs 1 "$(awk '/^NoNewPrivs/{print $2}' "$status")" &&
+    check uid "$(jq .vmm.uid "$bundles/$name-g/cellrun-vm.json")" "$(awk '/^Uid/{print $2}' "$status")" &&
+    check "network of its own" no "$([ "$(readlink "/proc/$pid/ns/net")" = "$(readlink /proc/self/ns/net)" ] && echo yes || echo no)" &&
+    check "root has no /etc/passwd" no "$([ -e "/proc/$pid/root/etc/passwd" ] && echo yes || echo no)" &&
+    check "state file mode" 600 "$(stat -c %a "$bundles/$name-g/cellrun-vm.json")" &&
+    check ps "$pid" "$(ctr_ tasks ps "$name-g" | awk 'NR==2{print $1}')"
+  local result=$?
+  ctr_ tasks kill -s TERM "$name-g" && within 20 stopped "$name-g" &&
+    check end signaled:15 "$(jq -r '.kind + ":" + (.value|tostring)' "$bundles/$name-g/cellrun-exit.json")" &&
+    remove "$name-g" && return $result
+}
+case_kill_ends_a_workload_that_ignores_term() {
+  detached "$name-h" -- /bin/sh -c 'trap "" TERM; while :; do sleep 1; done' || return 1
+  local pid; pid=$(vmm_pid "$name-h")
+  ctr_ tasks kill -s TERM "$name-h"; stopped "$name-h" && { echo "  TERM was not ignored"; return 1; }
+  ctr_ tasks kill -s KILL "$name-h" && within 20 stopped "$name-h" && within 5 dead "$pid" &&
+    check value 9 "$(jq .value "$bundles/$name-h/cellrun-exit.json")" && remove "$name-h"
+}
+case_the_deadline_ends_it_whatever_the_guest_does() {
+  local file
+  detached "$name-i" --annotation dev.cellrun.active-deadline-ms=2000 --annotation dev.cellrun.grace-ms=1000 -- \
+    /bin/sh -c 'trap "" TERM; while :; do sleep 1; done' || return 1
+  file=$bundles/$name-i
+  within 30 stopped "$name-i" || return 1
+  check rungs "TERM VMM" "$(jq -r '[.ladder[] | split("@")[0]] | join(" ")' "$file/cellrun-exit.json")" &&
+    check "fired at the deadline or later" true \
+      "$(jq -n --slurpfile vm "$file/cellrun-vm.json" --slurpfile exit "$file/cellrun-exit.json" \
+        '$exit[0].deadlineFiredBootNs >= $vm[0].deadlineBootNs and ($vm[0].deadlineBootNs - $vm[0].startedBootNs) == 2000000000')" &&
+    check "killed at deadline plus grace or later" true \
+      "$(jq -n --slurpfile vm "$file/cellrun-vm.json" --slurpfile exit "$file/cellrun-exit.json" \
+        '$exit[0].endedBootNs >= $vm[0].deadlineBootNs + 1000000000')" && remove "$name-i"
+}
+case_the_deadline_needs_no_containerd() {
+  local pid
+  detached "$name-j" --annotation dev.cellrun.active-deadline-ms=4000 --annotation dev.cellrun.grace-ms=500 -- \
+    /bin/sh -c 'trap "" TERM; while :; do sleep 1; done' || return 1
+  pid=$(vmm_pid "$name-j")
+  kill -STOP "$containerd_pid"
+  within 30 dead "$pid"; local result=$?
+  kill -CONT "$containerd_pid"
+  within 30 stopped "$name-j" && remove "$name-j" && return $result
+}
+case_a_killed_vmm_is_reported() {
+  detached "$name-k" -- /bin/sleep 1000 || return 1
+  kill -9 "$(vmm_pid "$name-k")"
+  within 20 stopped "$name-k" && check kind vmm_died "$(jq -r .kind "$bundles/$name-k/cellrun-exit.json")" && remove "$name-k"
+}
+case_a_killed_shim_takes_its_vmm_along() {
+  local pid
+  detached "$name-l" -- /bin/sleep 1000 || return 1
+  pid=$(vmm_pid "$name-l")
+  kill -9 "$(cat "$bundles/$name-l/shim.pid")"
+  within 10 dead "$pid" && within 20 absent "$name-l" && ctr_ containers rm "$name-l"
+}
+case_the_job_survives_a_restart_of_containerd() {
+  detached "$name-m" -- /bin/sh -c 'sleep 5; exit 7' || return 1
+  kill -9 "$containerd_pid"; wait "$containerd_pid" 2>/dev/null
+  start_containerd && within 60 stopped "$name-m" &&
+    check value 7 "$(jq .value "$bundles/$name-m/cellrun-exit.json")" && remove "$name-m"
+}
+case_frames_reach_the_namespace_and_come_back() {
+  local net out
+  ip netns add "$name" && ip link add "${name}h" address 02:00:00:00:00:fe type veth peer name eth0 netns "$name" &&
+    ip link set "${name}h" up && ip addr add 100.127.9.0/31 dev "${name}h" && ip -n "$name" link set eth0 up &&
+    ip neigh replace 100.127.9.1 lladdr 02:00:00:00:00:01 dev "${name}h" nud permanent || return 1
+  net='{"mac":"02:00:00:00:00:01","address":"100.127.9.1/31","gateway":"100.127.9.0","gatewayMac":"02:00:00:00:00:fe","mtu":1500}'
+  out=$(run "$name-n" --with-ns "network:/run/netns/$name" --annotation "dev.cellrun.network=$net" -- \
+    /bin/ping -c 1 -W 20 100.127.9.0)
+  local result=$?
+  check "tap left in the namespace" "" "$(ip -n "$name" -o link show | grep tap)" || result=1
+  ip link del "${name}h"; ip netns del "$name"
+  [ $result = 0 ] || { echo "$out"; return 1; }
+}
+case_without_a_namespace_there_is_no_network() {
+  run "$name-o" -- /bin/sh -c 'ip -o -4 addr show | grep -v " lo " | wc -l; ping -c 1 -W 1 127.0.0.1 >/dev/null && echo lo' >"$dir/out"
+  check output "0 lo" "$(echo $(cat "$dir/out"))"
+}
+case_what_a_cell_cannot_honour_is_refused_by_name() {
+  local out
+  out=$(run "$name-p" --mount type=bind,src=/tmp,dst=/mnt,options=rbind:ro -- /bin/true 2>&1) && return 1
+  check "bind mount" yes "$(grep -q 'shares no folder with the host' <<<"$out" && echo yes || echo "$out")" || return 1
+  out=$(run "$name-q" --net-host -- /bin/true 2>&1) && return 1
+  check "host network" yes "$(grep -q 'OCI spec' <<<"$out" && echo yes || echo "$out")"
+}
+case_exec_is_refused_clearly() {
+  local out
+  detached "$name-r" -- /bin/sleep 1000 || return 1
+  out=$(ctr_ tasks exec --exec-id x "$name-r" /bin/true 2>&1)
+  local result=0
+  grep -q 'does not implement' <<<"$out" || { echo "  got: $out"; result=1; }
+  ctr_ tasks kill -s KILL "$name-r"; within 20 stopped "$name-r" && remove "$name-r" && return $result
+}
+
+for test in $(declare -F | awk '$3 ~ /^case_/{print $3}'); do
+  [[ $test =~ $only ]] || continue
+  if "$test"; then echo "ok   ${test#case_}"; else echo "FAIL ${test#case_}"; failures=$((failures + 1)); fi
+done
+
+# What is left: no VMM, no shim, no bundle, no socket, no cgroup.
+left=$(ls "$bundles" 2>/dev/null; ls "$dir/root/io.containerd.runtime.v2.task/default" 2>/dev/null
+  pgrep -f "guest=$name-" || true; find /sys/fs/cgroup -maxdepth 4 -type d -name "$name-*"
+  find "$dir/shim" -maxdepth 1 -name 'rootfs*')
+within 10 bash -c "! pgrep -f -- '-id $name-.* serve'" || left+=" a shim"
+if [ -n "$left" ]; then echo "FAIL nothing is left: $left"; failures=$((failures + 1)); else echo "ok   nothing_is_left"; fi
+[ "$failures" = 0 ]
