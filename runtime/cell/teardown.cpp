@@ -19,6 +19,7 @@ using model::ItemKind;
 
 constexpr std::chrono::seconds kProcessPatience{5};
 constexpr std::chrono::seconds kCgroupPatience{5};
+constexpr std::chrono::milliseconds kRetryInterval{100};
 constexpr std::size_t kMaxFolderEntries = 64;
 
 class Teardown {
@@ -113,7 +114,8 @@ class Teardown {
     containerd::Client& client = *services_.containerd;
     const std::string id = name_.marker();
     const auto call = containerd::Call(Deadline::after(kContainerdPatience));
-    // Connection failures are worth a second try while containerd is being restarted; everything else is final.
+    // Two failures pass: containerd is being restarted (Unavailable), or it has not yet cleaned up after a shim that died
+    // ("ttrpc: closed", Unknown), which it does by itself. Everything else is final.
     for (;;) {
       (void)client.kill_task(id, SIGKILL, call);  // mostly dead already; delete_task tells
       auto task = client.delete_task(id, call);
@@ -122,10 +124,19 @@ class Teardown {
         return;
       }
       const base::Error& error = task.ok() ? container.error() : task.error();
-      if (error.code() != Errc::kUnavailable || call.deadline.expired() || !client.wait_ready(call.deadline).ok()) {
+      const bool passes = error.code() == Errc::kUnavailable || error.code() == Errc::kUnknown;
+      if (!passes || call.deadline.expired() || !client.wait_ready(call.deadline).ok()) {
         failures_.push_back("containerd: " + error.message());
         return;
       }
+      pause();
+    }
+  }
+
+  // Between two looks at something that tells us nothing when it changes.
+  static void pause() {
+    if (auto timer = base::boot_timer(base::BootTime::now() + kRetryInterval); timer.ok()) {
+      (void)base::wait_readable(timer->get(), Deadline::after(2 * kRetryInterval));
     }
   }
 

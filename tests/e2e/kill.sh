@@ -5,7 +5,7 @@
 needs_guest
 node_up
 
-bundle() { echo "$node"/run/containerd/io.containerd.runtime.v2.task/cellrun/*"$1"; }
+bundle() { echo "$node"/run/containerd/state/io.containerd.runtime.v2.task/cellrun/*"$1"; }
 ended() { # UID REASON VMM
   local code=0
   timeout 60 "$build/tools/cellrun/cellrun" wait "$1" >/dev/null 2>&1 || code=$?
