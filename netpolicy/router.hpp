@@ -19,7 +19,8 @@
 namespace cellrund::netpolicy {
 
 // How the filter is attached: tcx links (kernel 6.6 and later), or filters on a clsact qdisc. kAuto takes tcx where the
-// kernel has it; what was taken stands in the evidence.
+// kernel has it; what was taken stands in the evidence. tcx survives the removal of qdiscs and is held by pinned links;
+// clsact attaches and goes without waiting for RCU grace periods, which counts on machines whose CPUs are all taken.
 enum class Attach { kAuto, kTcx, kClsact };
 [[nodiscard]] std::string_view to_string(Attach attach) noexcept;
 base::Result<Attach> parse_attach(std::string_view text);
