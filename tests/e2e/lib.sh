@@ -79,10 +79,16 @@ node_down() {
   if [ -n "$node" ]; then
     [ "$status" = 0 ] || { echo "--- cellrund.log"; tail -n 40 "$node/cellrund.log"; }
     stop_daemon || status=1
+    # While containerd still answers: a source that cannot be read makes the sweep UNKNOWN.
+    if ! "$build/tools/cellsweep/cellsweep" --run-dir "$node/run" --state-dir "$node/state" >"$node/sweep.log" 2>&1; then
+      cat "$node/sweep.log"
+      echo "FAIL  cells left residue"
+      status=1
+    fi
     "$build/runtime/daemon/keeper/cellrun-keeper" --stop --run-dir "$node/run" || status=1
     "$build/runtime/daemon/cellrund" --config "$node/etc/config.toml" --remove-node || status=1
-    if ! "$build/tools/cellsweep/cellsweep" --run-dir "$node/run" --state-dir "$node/state"; then
-      echo "FAIL  the node left residue"
+    if grep -F "$node" /proc/self/mountinfo || pgrep -f "$node" >/dev/null; then
+      echo "FAIL  the node left mounts or processes"
       status=1
     fi
     cp -a "$node/state/shim/." /tmp/cellrun-probe/ 2>/dev/null
