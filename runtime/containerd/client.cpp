@@ -162,6 +162,20 @@ CallContext::~CallContext() {
   connection_->leave(context_);
 }
 
+Completions::Completions()
+    : thread_([this] {
+        void* tag = nullptr;
+        bool good = false;  // always, for the Finish of a unary call
+        while (queue_.Next(&tag, &good)) {
+          static_cast<Tag*>(tag)->complete();
+        }
+      }) {}
+
+Completions::~Completions() {
+  queue_.Shutdown();
+  thread_.join();
+}
+
 Client::Impl::Impl(std::shared_ptr<Connection> shared_connection)
     : connection(std::move(shared_connection)),
       containers(wire::containers::Containers::NewStub(connection->channel())),

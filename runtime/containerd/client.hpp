@@ -44,7 +44,7 @@ class TaskWait {
   [[nodiscard]] base::Result<TaskExit> wait(base::Deadline deadline) const;
 
  private:
-  std::shared_ptr<State> state_;  // shared with the completion callback, which gRPC may run after our end
+  std::shared_ptr<State> state_;  // shared with the call itself, which ends some time after its cancellation
 };
 
 // A subscription with a thread of its own; the destructor ends and joins it. Handlers run on that thread and must not

@@ -17,6 +17,7 @@
 #include <set>
 #include <string>
 #include <string_view>
+#include <thread>
 
 #include "base/fd.hpp"
 #include "base/guarded.hpp"
@@ -99,6 +100,77 @@ class CallContext {
   std::shared_ptr<grpc::ClientContext> context_;  // see Connection
 };
 
+// An eventfd, not signalled; and signalling it.
+base::Result<base::UniqueFd> make_event();
+void signal_event(int event_fd) noexcept;
+
+// Runs the completion queue of one client on a thread of its own. Not gRPC's callback API: Debian 12's gRPC 1.51 serves
+// that with threads of its own, and their end races with the last channel's ("ref_counted.h: assertion failed").
+class Completions {
+ public:
+  class Tag {
+   public:
+    Tag() = default;
+    Tag(const Tag&) = delete;
+    Tag& operator=(const Tag&) = delete;
+    Tag(Tag&&) = delete;
+    Tag& operator=(Tag&&) = delete;
+    virtual ~Tag() = default;
+    // On the queue's thread; gRPC is done with everything of this call.
+    virtual void complete() = 0;
+  };
+
+  Completions();
+  Completions(const Completions&) = delete;
+  Completions& operator=(const Completions&) = delete;
+  Completions(Completions&&) = delete;
+  Completions& operator=(Completions&&) = delete;
+  // Waits for every call that was started on the queue: cancel them first.
+  ~Completions();
+  [[nodiscard]] grpc::CompletionQueue& queue() noexcept { return queue_; }
+
+ private:
+  grpc::CompletionQueue queue_;
+  std::thread thread_;
+};
+
+// A unary call that ends in a readable descriptor. Shared between whoever waits and, by `self_`, the call itself, which
+// may outlive the waiter's interest.
+template <typename Request, typename Response>
+class Pending : public Completions::Tag, public std::enable_shared_from_this<Pending<Request, Response>> {
+ public:
+  Pending(std::shared_ptr<Connection> connection, base::UniqueFd done_event)
+      : context(std::move(connection)), done_event_(std::move(done_event)) {}
+  Pending(std::shared_ptr<Connection> connection, const Call& call, base::UniqueFd done_event)
+      : context(std::move(connection), call), done_event_(std::move(done_event)) {}
+
+  // With `request` filled in; once. `method` is a stub's AsyncX.
+  template <typename Stub, typename Reader>
+  void start(Stub& stub, Reader (Stub::*method)(grpc::ClientContext*, const Request&, grpc::CompletionQueue*),
+             Completions& completions) {
+    self_ = this->shared_from_this();
+    reader_ = (stub.*method)(context.get(), request, &completions.queue());
+    reader_->Finish(&response, &status_, static_cast<Completions::Tag*>(this));
+  }
+  void complete() override {
+    const auto last = std::move(self_);
+    signal_event(done_event_.get());  // read(2) and poll(2) order what was written before for whoever sees it
+  }
+  [[nodiscard]] int fd() const noexcept { return done_event_.get(); }
+  // Only after fd() became readable, like `response`.
+  [[nodiscard]] base::Status outcome(std::string_view what) const { return to_status(status_, what); }
+
+  CallContext context;
+  Request request;
+  Response response;
+
+ private:
+  base::UniqueFd done_event_;
+  grpc::Status status_;
+  std::unique_ptr<grpc::ClientAsyncResponseReader<Response>> reader_;
+  std::shared_ptr<Pending> self_;
+};
+
 class Client::Impl {
  public:
   explicit Impl(std::shared_ptr<Connection> shared_connection);
@@ -120,39 +192,7 @@ class Client::Impl {
   std::unique_ptr<wire::namespaces::Namespaces::Stub> namespaces;
   std::unique_ptr<wire::tasks::Tasks::Stub> tasks;
   std::unique_ptr<wire::version::Version::Stub> version;
+  Completions completions;  // last: its end waits for the calls, which need the rest
 };
-
-// A unary call on gRPC's threads whose end makes a descriptor readable. Kept alive by its own callback until then.
-template <typename Request, typename Response>
-class Pending {
- public:
-  Pending(std::shared_ptr<Connection> connection, base::UniqueFd done_event)
-      : context(std::move(connection)), done_event_(std::move(done_event)) {}
-  Pending(std::shared_ptr<Connection> connection, const Call& call, base::UniqueFd done_event)
-      : context(std::move(connection), call), done_event_(std::move(done_event)) {}
-
-  void complete(const grpc::Status& status);
-  [[nodiscard]] int fd() const noexcept { return done_event_.get(); }
-  // Only after fd() became readable.
-  [[nodiscard]] base::Status outcome(std::string_view what) { return to_status(*status_.lock(), what); }
-
-  CallContext context;
-  Request request;
-  Response response;  // gRPC writes it before complete()
-
- private:
-  base::UniqueFd done_event_;
-  base::Guarded<grpc::Status> status_;
-};
-
-// An eventfd, not signalled; and signalling it.
-base::Result<base::UniqueFd> make_event();
-void signal_event(int event_fd) noexcept;
-
-template <typename Request, typename Response>
-void Pending<Request, Response>::complete(const grpc::Status& status) {
-  *status_.lock() = status;
-  signal_event(done_event_.get());
-}
 
 }  // namespace cellrund::containerd

@@ -101,8 +101,7 @@ base::Status Client::kill_task(const std::string& id, int signo, const Call& cal
 base::Result<TaskWait> Client::begin_wait(const std::string& id) {
   auto state = std::make_shared<TaskWait::State>(impl_->connection, CR_TRY(make_event()));
   state->request.set_container_id(id);
-  impl_->tasks->async()->Wait(state->context.get(), &state->request, &state->response,
-                              [state](const grpc::Status& status) { state->complete(status); });
+  state->start(*impl_->tasks, &wire::tasks::Tasks::Stub::AsyncWait, impl_->completions);
   return TaskWait(std::move(state));
 }
 
@@ -116,8 +115,7 @@ base::Status Client::delete_task(const std::string& id, const Call& call) {
   const Call background(base::Deadline::after(kTaskDeleteBudget), call.lease);
   auto state = std::make_shared<DeleteCall>(impl_->connection, background, CR_TRY(make_event()));
   state->request.set_container_id(id);
-  impl_->tasks->async()->Delete(state->context.get(), &state->request, &state->response,
-                                [state](const grpc::Status& status) { state->complete(status); });
+  state->start(*impl_->tasks, &wire::tasks::Tasks::Stub::AsyncDelete, impl_->completions);
   if (!CR_TRY(base::wait_readable(state->fd(), call.deadline))) {
     return base::Error(base::Errc::kDeadlineExceeded, "containerd: " + what + ": still going on");
   }
