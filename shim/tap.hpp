@@ -1,5 +1,5 @@
 // The card's way out: a tap device in the cell's network namespace, joined with the namespace's `eth0` frame by frame in
-// both directions (tc matchall + mirred), so that the guest's raw frames reach the filter on the other end of the veth.
+// both directions (tc + mirred), so that the guest's raw frames reach the filter on the other end of the veth.
 // The device lives exactly as long as its descriptor (it is not persistent).
 #pragma once
 

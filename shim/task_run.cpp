@@ -196,7 +196,9 @@ void Task::on_died(base::ExitStatus exit) {
   }
   End end = verdict_.value_or(End{.kind = EndKind::kVmmDied,
                                   .value = exit.signaled ? exit.value : 0,
-                                  .message = "the VMM ended by itself: " + base::log::quoted(machine_->last_words(), 512)});
+                                  .message = std::string("the VMM ended by ") + (exit.signaled ? "signal " : "itself, status ") +
+                                             std::to_string(exit.value) + "; it wrote " +
+                                             base::log::quoted(machine_->last_words(), 512)});
   finish(std::move(end));
 }
 

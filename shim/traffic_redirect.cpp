@@ -96,17 +96,17 @@ Status add_clsact(int socket, unsigned ifindex) {
   return transact(socket, message).context("add clsact");
 }
 
-// A u32 filter without keys matches every frame; unlike matchall, u32 is in every kernel that has tc filters at all
-// (net/sched/cls_u32.c).
 Status add_redirect(int socket, unsigned from, unsigned to) {
   constexpr std::uint32_t kPriority = 1;
   Message message(RTM_NEWTFILTER, from, TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS), 0,
                   TC_H_MAKE(kPriority << 16U, htons(ETH_P_ALL)));
+  // u32 without a key matches every frame, short ones included (net/sched/cls_u32.c, u32_classify). matchall would say
+  // the same more plainly, but is missing in kernels that have u32.
   message.add_text(TCA_KIND, "u32");
   const std::size_t options = message.begin(TCA_OPTIONS);
-  tc_u32_sel everything{};
-  everything.flags = TC_U32_TERMINAL;
-  message.add(TCA_U32_SEL, &everything, sizeof(everything));
+  tc_u32_sel selector{};
+  selector.flags = TC_U32_TERMINAL;
+  message.add(TCA_U32_SEL, &selector, sizeof(selector));
   const std::size_t actions = message.begin(TCA_U32_ACT);
   const std::size_t first = message.begin(1);
   message.add_text(TCA_ACT_KIND, "mirred");

@@ -1,5 +1,5 @@
-// tc by rtnetlink: a clsact qdisc and one matchall filter with a mirred redirect, on each of two links
-// (tc-mirred(8), tc-matchall(8), linux/rtnetlink.h).
+// tc by rtnetlink: a clsact qdisc and one filter with a mirred redirect, on each of two links (tc-mirred(8), tc-u32(8),
+// linux/rtnetlink.h).
 #pragma once
 
 #include "base/result.hpp"

@@ -104,6 +104,8 @@ Status enter_vmm_root(const std::string& program, bool kvm, std::uint32_t uid) {
     CR_CHECK(base::make_dir(std::string(kStage) + "/etc", 0755));
     (void)CR_TRY(base::open_file(cache, O_WRONLY | O_CREAT, 0644));
     CR_CHECK(mount_at("loader cache", "/etc/ld.so.cache", cache, nullptr, MS_BIND, nullptr));
+    CR_CHECK(mount_at("loader cache read-only", nullptr, cache, nullptr,
+                      MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, nullptr));
   }
   CR_CHECK(make_dev(kvm, uid));
   const std::string proc = std::string(kStage) + "/proc";
