@@ -2,6 +2,7 @@
 // the host (--process).
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include <string>
@@ -44,6 +45,8 @@ Status serve(Platform& platform) {
 int run(Platform& platform) {
   open_standard_descriptors();
   (void)::signal(SIGPIPE, SIG_IGN);
+  // Not traceable, and its memory and descriptors unreadable for the workload's user; children inherit that up to exec.
+  (void)::prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
   const Status served = serve(platform);
   if (!served.ok()) {
     platform.complain("cell-init: " + served.error().message());

@@ -90,6 +90,14 @@ base::Status set_address(int fd, const wire::NetworkConfig& config) {
   if (::ioctl(fd, SIOCSIFNETMASK, &request) != 0) {
     return Error::from_errno("network: " + config.interface + ": set netmask");
   }
+  if (config.prefix >= 31) {
+    // The kernel gave the address a broadcast address of its class, and such a network has none (RFC 3021).
+    request = request_for(config.interface);
+    put_address(request.ifr_broadaddr, Ipv4{});
+    if (::ioctl(fd, SIOCSIFBRDADDR, &request) != 0) {
+      return Error::from_errno("network: " + config.interface + ": clear broadcast address");
+    }
+  }
   return base::ok();
 }
 

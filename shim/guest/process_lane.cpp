@@ -1,7 +1,6 @@
 #include "shim/guest/process_lane.hpp"
 
 #include <sched.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -15,10 +14,6 @@ using base::Error;
 base::Result<base::UniqueFd> ProcessLane::open_channel() {
   if (::getpid() != 1) {
     return Error(Errc::kFailedPrecondition, "process lane: not PID 1 of a pid namespace");
-  }
-  // Not traceable, and its memory and descriptors unreadable for the workload's user.
-  if (::prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0) {
-    return Error::from_errno("prctl dumpable");
   }
   (void)::setpriority(PRIO_PROCESS, 0, -20);  // best effort: a spinning workload shares our cgroup
   base::UniqueFd channel(kControlFd);

@@ -17,6 +17,7 @@
 #include "base/process.hpp"
 #include "host/clone.hpp"
 #include "tests/support/cell_driver.hpp"
+#include "tests/support/erofs_images.hpp"
 
 using namespace cellrund;
 using namespace std::chrono_literals;
@@ -26,47 +27,15 @@ using tests::CellRun;
 namespace {
 
 constexpr int kSkip = 77;
-constexpr const char* kBusybox = "/bin/busybox";
-constexpr const char* kMkfs = "/usr/bin/mkfs.erofs";
-
-bool command(std::vector<std::string> argv) {
-  const auto result = base::run_command({.argv = std::move(argv)}, "", base::Deadline::after(30s));
-  return result.ok() && !result->exit.signaled && result->exit.value == 0;
-}
-
-// A folder with a busybox, and EROFS images made of it.
-class Images {
- public:
-  Images() : folder_("/tmp/guest-process-" + std::to_string(::getpid())) {
-    usable_ = base::make_dirs(folder_ + "/root/bin", 0755).ok() && base::make_dir(folder_ + "/root/etc", 0755).ok() &&
-              command({"/bin/cp", kBusybox, folder_ + "/root/bin/busybox"}) &&
-              command({kBusybox, "ln", "-s", "busybox", folder_ + "/root/bin/sh"}) &&
-              command({kMkfs, plain(), folder_ + "/root"}) &&
-              command({kBusybox, "ln", "-s", "etc", folder_ + "/root/proc"}) &&
-              command({kMkfs, with_linked_proc(), folder_ + "/root"});
-  }
-  ~Images() { (void)command({"/bin/rm", "-r", folder_}); }
-  Images(const Images&) = delete;
-  Images& operator=(const Images&) = delete;
-  Images(Images&&) = delete;
-  Images& operator=(Images&&) = delete;
-  [[nodiscard]] bool usable() const { return usable_; }
-  [[nodiscard]] std::string plain() const { return folder_ + "/plain.erofs"; }
-  [[nodiscard]] std::string with_linked_proc() const { return folder_ + "/linked.erofs"; }
-
- private:
-  std::string folder_;
-  bool usable_ = false;
-};
-
 std::string g_cell_init;
-Images* g_images = nullptr;
+tests::ErofsImages* g_images = nullptr;
 
-// A network namespace that nothing else is in; made by a thread that ends with it.
-base::UniqueFd empty_network() {
+// A network namespace with nothing in it but a veth pair whose one end is eth0; made by a thread that ends with it.
+base::UniqueFd new_network() {
   base::UniqueFd fd;
   std::thread([&] {
-    if (::unshare(CLONE_NEWNET) == 0) {
+    if (::unshare(CLONE_NEWNET) == 0 &&
+        tests::run_quietly({"/sbin/ip", "link", "add", "eth0", "type", "veth", "peer", "name", "peer0"})) {
       fd.reset(::open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC));
     }
   }).join();
@@ -89,7 +58,7 @@ class ProcessCell {
   explicit ProcessCell(const std::string& image) {
     auto pair = base::make_socket_pair(SOCK_STREAM);
     const base::UniqueFd rootfs(::open(image.c_str(), O_RDONLY | O_CLOEXEC));
-    const base::UniqueFd network = empty_network();
+    const base::UniqueFd network = new_network();
     host::CloneOptions options;
     options.argv = {g_cell_init, "--process"};
     options.fds = {{pair->theirs.get(), 3}, {rootfs.get(), 4}, {network.get(), 5}};
@@ -244,6 +213,28 @@ TEST_CASE("a writable root keeps to its size; files and working folder are there
   CHECK(contains(run.err, "can't create /etc/mine: Permission denied"));
 }
 
+TEST_CASE("the network is what was asked for") {
+  wire::Workload workload = shell("busybox ip -o link; busybox ip -o addr; busybox ip route; busybox ip neigh");
+  workload.network = wire::NetworkConfig{"eth0", {2, 0, 0, 0, 0, 9}, {100, 64, 0, 3}, 31, {100, 64, 0, 2}, {2, 0, 0, 0, 0, 8}, 1400};
+  CellRun run = run_cell(workload);
+  check_ended(run, wire::ExitKind::kExited, 0);
+  INFO(run.out);
+  CHECK(contains(run.out, "inet 127.0.0.1/8"));
+  CHECK(contains(run.out, "inet 100.64.0.3/31 scope global"));
+  CHECK(contains(run.out, "mtu 1400"));
+  CHECK(contains(run.out, "02:00:00:00:00:09"));
+  CHECK(contains(run.out, "default via 100.64.0.2 dev eth0"));
+  CHECK(contains(run.out, "100.64.0.2 dev eth0 lladdr 02:00:00:00:00:08"));
+  CHECK(contains(run.out, "PERMANENT"));
+  workload.network->prefix = 32;  // the gateway is then on no network of ours
+  run = run_cell(workload);
+  CHECK(contains(run.out, "default via 100.64.0.2 dev eth0"));
+  workload.network->interface = "eth7";
+  run = run_cell(workload);
+  check_ended(run, wire::ExitKind::kSetupFailed, 0);
+  CHECK(contains(run.exit->message, "eth7"));
+}
+
 TEST_CASE("an image whose /proc is a symbolic link is refused") {
   ProcessCell cell(g_images->with_linked_proc());
   const CellRun run = cell.run(shell("true"));
@@ -370,12 +361,12 @@ TEST_CASE("a workload that does not read its input is no obstacle") {
 
 int main(int argc, char** argv) {
   // guest-process CELL_INIT [N]: with N, prints N start-up times instead of testing.
-  if (argc < 2 || ::geteuid() != 0 || !base::exists(kMkfs) || !base::exists(kBusybox)) {
+  if (argc < 2 || ::geteuid() != 0 || !tests::ErofsImages::possible()) {
     std::puts("SKIP: needs root, mkfs.erofs, a static busybox, and the path of cell-init as its argument");
     return kSkip;
   }
   g_cell_init = argv[1];
-  Images images;
+  tests::ErofsImages images;
   g_images = &images;
   if (!images.usable()) {
     std::puts("cannot make the test images");
