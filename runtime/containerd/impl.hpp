@@ -178,6 +178,10 @@ class Client::Impl {
   template <typename Stub, typename Request, typename Response>
   base::Status unary(Stub& stub, grpc::Status (Stub::*method)(grpc::ClientContext*, const Request&, Response*),
                      const Request& request, Response& response, const Call& call, std::string_view what) {
+    if (call.deadline.expired()) {
+      // gRPC would still send it, and now and then even get an answer.
+      return base::Error(base::Errc::kDeadlineExceeded, "containerd: " + std::string(what) + ": no time left");
+    }
     CallContext context(connection, call);
     return to_status((stub.*method)(context.get(), request, &response), what);
   }

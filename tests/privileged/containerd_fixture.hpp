@@ -70,7 +70,7 @@ class Node {
   }
   // The published state once it is of another generation than `old`.
   daemon::keeper::ContainerdState await_generation_after(std::uint64_t old) {
-    const auto deadline = in(30s);
+    const auto deadline = in(120s);
     for (;;) {
       auto state = daemon::keeper::read_containerd_state(config.run_dir);
       if (state.ok() && state->generation > old) {
