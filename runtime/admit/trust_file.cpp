@@ -20,8 +20,8 @@ constexpr std::size_t kMaxKeysPerFile = 128;
 constexpr std::size_t kMaxEntries = 64;
 constexpr std::size_t kMaxEntryBytes = 256;
 
-constexpr std::array<std::string_view, 13> kNames{"file",           "namespaces", "principals", "images",   "minTier", "maxDeadlineSeconds", "maxConcurrent",
-                                                  "resources", "egress",     "secrets",    "notAfter", "revoked", "comment"};
+constexpr std::array<std::string_view, 12> kNames{"file",           "namespaces", "principals", "images",   "minTier", "maxDeadlineSeconds", "maxConcurrent",
+                                                  "resources", "egress",     "secrets",    "notAfter", "revoked"};
 
 bool is_alnum(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9'); }
 
@@ -178,7 +178,7 @@ Result<Grant> read_grant(const toml::table& table, const Site& site, std::string
   for (const auto& [key, node] : table) {
     if (std::find(kNames.begin(), kNames.end(), key.str()) == kNames.end()) {
       return site.error(node.source(), "unknown key in [[key]]; known are file, namespaces, principals, images, minTier, maxDeadlineSeconds, "
-                                       "maxConcurrent, resources, egress, secrets, notAfter, revoked and comment");
+                                       "maxConcurrent, resources, egress, secrets, notAfter and revoked");
     }
   }
   const TableReader reader(table, site);
@@ -209,7 +209,6 @@ Result<Grant> read_grant(const toml::table& table, const Site& site, std::string
     }
     out.revoked = node->as_boolean()->get();
   }
-  (void)CR_TRY(reader.text("comment"));
   if (const toml::node* node = table.get("resources"); node != nullptr) {
     if (node->as_table() == nullptr) {
       return reader.bad("resources", "is not a table");

@@ -69,7 +69,6 @@ resources = { cpu = "2", memory = "1Gi", pids = 99, ephemeral-storage = "3Gi" }
 egress = ["public", "private:10.2.0.0/16", "wildcard:*.example.com"]
 secrets = ["research/*"]
 notAfter = "2027-01-01T00:00:00Z"
-comment = "build machines"
 
 [[key]]
 file = "old.pub"
@@ -103,7 +102,7 @@ TEST_CASE("a trust file that is wrong in any way is an error that names the line
   CHECK(admit::parse_trust_file("", "f").ok());
   for (const std::string& bad : std::vector<std::string>{
            "x = 1", "[key]\nfile = \"a.pub\"", "key = []", "key = [1]", "[[keys]]\nfile = \"a.pub\"", "[[key]]", "not toml", kMinimal + "namspaces = [\"a\"]\n",
-           kMinimal + "minTier = 3\n", kMinimal + "minTier = \"2\"\n", kMinimal + "minTier = 2.0\n", kMinimal + "maxDeadlineSeconds = 0\n",
+           kMinimal + "comment = \"x\"\n", kMinimal + "minTier = 3\n", kMinimal + "minTier = \"2\"\n", kMinimal + "minTier = 2.0\n", kMinimal + "maxDeadlineSeconds = 0\n",
            kMinimal + "maxConcurrent = -1\n", kMinimal + "principals = \"agent:*\"\n", kMinimal + "principals = [1]\n", kMinimal + "principals = [\"a b\"]\n",
            kMinimal + "principals = [\"\"]\n", kMinimal + "notAfter = 2027-01-01T00:00:00Z\n", kMinimal + "notAfter = \"tomorrow\"\n", kMinimal + "revoked = \"yes\"\n",
            kMinimal + "resources = { cpus = \"1\" }\n", kMinimal + "resources = { cpu = 1 }\n", kMinimal + "resources = { memory = \"1GB\" }\n",
