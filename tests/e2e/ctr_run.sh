@@ -46,6 +46,7 @@ start_containerd() {
 vmm_pid() { cut -d' ' -f1 "$bundles/$1/cellrun-vmm.pid"; }
 stopped() { ctr_ tasks ls | grep -q "^$1 .*STOPPED"; }
 absent() { ! ctr_ tasks ls | grep -q "^$1 "; }
+no_shim() { ! pgrep -f -- "-id $name-.* serve"; }
 dead() { ! { [ -e "/proc/$1" ] && ! grep -q '^State:.Z' "/proc/$1/status"; }; }
 
 cleanup() {
@@ -100,7 +101,7 @@ initrd = "$guest/initrd"
 accel = "${CELLRUN_TEST_ACCEL:-tcg}"
 state_dir = "$dir/shim"
 uid_range = [$((2000000000 + $$ * 100)), 100]
-boot_timeout_seconds = 120
+boot_timeout_seconds = 150
 TOML
 start_containerd || exit 1
 image=$("$here/../../tools/demo-image" --name registry.local/e2e/busybox "$dir/image.tar") && ctr_ images import "$dir/image.tar" >/dev/null || exit 1
@@ -241,6 +242,6 @@ done
 left=$(ls "$bundles" 2>/dev/null; ls "$dir/root/io.containerd.runtime.v2.task/default" 2>/dev/null
   pgrep -f "guest=$name-" || true; find /sys/fs/cgroup -maxdepth 4 -type d -name "$name-*"
   find "$dir/shim" -maxdepth 1 -name 'rootfs*')
-within 10 bash -c "! pgrep -f -- '-id $name-.* serve'" || left+=" a shim"
+within 10 no_shim || left+=" a shim"
 if [ -n "$left" ]; then echo "FAIL nothing is left: $left"; failures=$((failures + 1)); else echo "ok   nothing_is_left"; fi
 [ "$failures" = 0 ]
