@@ -2,8 +2,8 @@
 //
 // Outside (this header): own user, mount, pid, network, ipc, uts and cgroup namespaces from birth, root inside being an
 // unprivileged uid range outside, no inherited descriptors, a wall-clock deadline kept by pidfd. Inside
-// (host/confine.hpp, called by the helper itself before it reads a hostile byte): a root of its own, no capabilities but
-// named ones over its own namespace, no_new_privs, rlimits, a seccomp allow-list.
+// (host/confine.hpp, called by the helper itself before it reads a hostile byte): a root of its own, no capabilities
+// but named ones over its own namespace, no_new_privs, rlimits, a seccomp allow-list.
 #pragma once
 
 #include <cstdint>
@@ -28,9 +28,9 @@ struct BoxOptions {
   std::vector<std::string> args;         // after argv[0]
   std::vector<std::pair<int, int>> fds;  // numbers above 2 in the box; 0 is the request, 1 the result, 2 messages
   BoxIds ids;
-  int cgroup_fd = -1;                    // v2 cgroup to be born into; -1: ours
-  bool own_network = true;               // false only for a helper whose work is the network of its caller
-  bool die_with_caller = false;          // SIGKILL when the calling *thread* ends; run_box() sets it
+  int cgroup_fd = -1;            // v2 cgroup to be born into; -1: ours
+  bool own_network = true;       // false only for a helper whose work is the network of its caller
+  bool die_with_caller = false;  // SIGKILL when the calling *thread* ends; run_box() sets it
 };
 
 struct BoxResult {

@@ -34,8 +34,8 @@ struct CgroupUsage {
   std::optional<std::uint64_t> memory_peak_bytes;
   std::optional<std::uint64_t> pids_peak;  // v2 since 6.1 (pids.peak); absent on v1
   std::optional<std::uint64_t> cpu_usage_us;
-  std::uint64_t oom_kills = 0;      // by the kernel's OOM killer inside the group
-  std::uint64_t pids_refused = 0;   // forks refused by the pids limit
+  std::uint64_t oom_kills = 0;     // by the kernel's OOM killer inside the group
+  std::uint64_t pids_refused = 0;  // forks refused by the pids limit
 };
 
 // One mounted hierarchy.
@@ -90,8 +90,9 @@ class Cgroup {
 
 class CgroupTree {
  public:
-  // `base` is the delegated cgroup under which cells live in the v2 tree ("" for its root, "/system.slice/cellrund.service"
-  // under systemd with Delegate=yes). The v1 hierarchies are not delegated and are used from their roots.
+  // `base` is the delegated cgroup under which cells live in the v2 tree ("" for its root,
+  // "/system.slice/cellrund.service" under systemd with Delegate=yes). The v1 hierarchies are not delegated and are
+  // used from their roots.
   static base::Result<CgroupTree> discover(std::string base = "",
                                            const std::string& mountinfo = "/proc/self/mountinfo");
 

@@ -103,7 +103,9 @@ Result<CgroupTree> CgroupTree::discover(std::string base, const std::string& mou
   return CgroupTree(std::move(base), std::move(found));
 }
 
-bool CgroupTree::has_v2() const noexcept { return hierarchies_.front().v2; }
+bool CgroupTree::has_v2() const noexcept {
+  return hierarchies_.front().v2;
+}
 
 std::string CgroupTree::directory(const Hierarchy& hierarchy, std::string_view path) const {
   return hierarchy.mount_point + (hierarchy.v2 ? base_ : "") + std::string(path);

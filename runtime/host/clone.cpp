@@ -31,9 +31,9 @@ constexpr std::size_t kChildStack = 64UL * 1024;
 
 enum class Step : int { kWait, kGroups, kGid, kUid, kNoNewPrivs, kSession, kDeathSignal, kFolder, kClose, kDup, kExec };
 
-constexpr std::array<const char*, 11> kStepNames{"wait for id maps", "setgroups",   "setresgid",       "setresuid",
-                                                 "no_new_privs",     "setsid",      "PR_SET_PDEATHSIG", "chdir",
-                                                 "close_range",      "dup2",        "exec"};
+constexpr std::array<const char*, 11> kStepNames{
+    "wait for id maps", "setgroups", "setresgid",   "setresuid", "no_new_privs", "setsid",
+    "PR_SET_PDEATHSIG", "chdir",     "close_range", "dup2",      "exec"};
 
 // What the child reports when it cannot become the program.
 struct Failure {
@@ -222,7 +222,8 @@ class ChildStack {
 Status write_id_maps(pid_t pid, const std::vector<IdRange>& ranges) {
   std::string text;
   for (const IdRange& range : ranges) {
-    text += std::to_string(range.inside) + " " + std::to_string(range.outside) + " " + std::to_string(range.count) + "\n";
+    text +=
+        std::to_string(range.inside) + " " + std::to_string(range.outside) + " " + std::to_string(range.count) + "\n";
   }
   const std::string folder = "/proc/" + std::to_string(pid);
   CR_CHECK(base::write_kernel_file(folder + "/gid_map", text));

@@ -29,20 +29,19 @@ using base::Result;
 using base::Status;
 using base::UniqueFd;
 
-constexpr unsigned long kMsRec = 16384;        // MS_REC
+constexpr unsigned long kMsRec = 16384;           // MS_REC
 constexpr unsigned long kMsPrivate = 1UL << 18U;  // MS_PRIVATE
-constexpr int kMntDetach = 2;                  // MNT_DETACH
-constexpr int kAtRecursive = 0x8000;           // AT_RECURSIVE
-constexpr const char* kNewRoot = "/tmp";       // a directory that every host has; covered in our own namespace only
+constexpr int kMntDetach = 2;                     // MNT_DETACH
+constexpr int kAtRecursive = 0x8000;              // AT_RECURSIVE
+constexpr const char* kNewRoot = "/tmp";          // a directory that every host has; covered in our own namespace only
 
 Result<UniqueFd> make_tmpfs(const RootPlan& plan) {
   const UniqueFd fs(static_cast<int>(::syscall(SYS_fsopen, "tmpfs", FSOPEN_CLOEXEC)));
   if (!fs) {
     return Error::from_errno("fsopen tmpfs");
   }
-  const std::array<std::pair<const char*, std::string>, 3> options{{{"size", std::to_string(plan.tmpfs_bytes)},
-                                                                    {"nr_inodes", std::to_string(plan.tmpfs_inodes)},
-                                                                    {"mode", "0700"}}};
+  const std::array<std::pair<const char*, std::string>, 3> options{
+      {{"size", std::to_string(plan.tmpfs_bytes)}, {"nr_inodes", std::to_string(plan.tmpfs_inodes)}, {"mode", "0700"}}};
   for (const auto& [key, value] : options) {
     if (::syscall(SYS_fsconfig, fs.get(), FSCONFIG_SET_STRING, key, value.c_str(), 0) != 0) {
       return Error::from_errno(std::string("fsconfig tmpfs ") + key);
@@ -51,8 +50,8 @@ Result<UniqueFd> make_tmpfs(const RootPlan& plan) {
   if (::syscall(SYS_fsconfig, fs.get(), FSCONFIG_CMD_CREATE, nullptr, nullptr, 0) != 0) {
     return Error::from_errno("fsconfig tmpfs create");
   }
-  UniqueFd mount_fd(static_cast<int>(::syscall(SYS_fsmount, fs.get(), FSMOUNT_CLOEXEC,
-                                               MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC)));
+  UniqueFd mount_fd(static_cast<int>(
+      ::syscall(SYS_fsmount, fs.get(), FSMOUNT_CLOEXEC, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC)));
   if (!mount_fd) {
     return Error::from_errno("fsmount tmpfs");
   }
@@ -68,7 +67,7 @@ Status attach(int mount_fd, const std::string& target) {
 
 struct Source {
   std::string path;
-  UniqueFd tree;        // a detached, read-only copy of the mount; invalid for a symbolic link
+  UniqueFd tree;  // a detached, read-only copy of the mount; invalid for a symbolic link
   std::string link_to;
 };
 
@@ -145,10 +144,10 @@ Status enter_private_root(const RootPlan& plan) {
 
 Status set_limits(const BoxLimits& limits) {
   const std::array<std::pair<__rlimit_resource, std::uint64_t>, 5> wanted{{{RLIMIT_AS, limits.address_space_bytes},
-                                                                          {RLIMIT_CPU, limits.cpu_seconds},
-                                                                          {RLIMIT_NOFILE, limits.open_files},
-                                                                          {RLIMIT_FSIZE, limits.file_bytes},
-                                                                          {RLIMIT_CORE, 0}}};
+                                                                           {RLIMIT_CPU, limits.cpu_seconds},
+                                                                           {RLIMIT_NOFILE, limits.open_files},
+                                                                           {RLIMIT_FSIZE, limits.file_bytes},
+                                                                           {RLIMIT_CORE, 0}}};
   for (const auto& [resource, value] : wanted) {
     if (value == 0 && resource != RLIMIT_CORE) {
       continue;

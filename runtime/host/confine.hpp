@@ -1,5 +1,5 @@
-// The inside of a box: what a helper program does to itself before it reads a hostile byte. Single-threaded helpers only.
-// Each step fails closed: a helper that cannot confine itself must end.
+// The inside of a box: what a helper program does to itself before it reads a hostile byte. Single-threaded helpers
+// only. Each step fails closed: a helper that cannot confine itself must end.
 #pragma once
 
 #include <sys/types.h>

@@ -46,7 +46,8 @@ class ContentStore {
   virtual base::Status remove_image(const std::string& name, base::Deadline deadline) = 0;
 
   // The bytes of a blob, unverified. kNotFound; kResourceExhausted above `limit`.
-  virtual base::Result<std::string> read_blob(const std::string& digest, std::size_t limit, base::Deadline deadline) = 0;
+  virtual base::Result<std::string> read_blob(const std::string& digest, std::size_t limit,
+                                              base::Deadline deadline) = 0;
   // Writes exactly the blob's bytes to `fd`, unverified; stops with kResourceExhausted above `limit`.
   virtual base::Status fetch_blob(const std::string& digest, int fd, std::uint64_t limit, base::Deadline deadline) = 0;
   // Stores `blob.size` bytes from offset 0 of `fd` under `blob.digest` with `labels`; an existing blob gets the labels.

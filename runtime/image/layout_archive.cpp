@@ -121,7 +121,9 @@ Result<std::string> LayoutArchive::read_member(const std::string& name, std::siz
   return out;
 }
 
-Result<std::string> LayoutArchive::index() const { return read_member("index.json", kMaxDocumentBytes); }
+Result<std::string> LayoutArchive::index() const {
+  return read_member("index.json", kMaxDocumentBytes);
+}
 
 Result<std::string> LayoutArchive::document(const Descriptor& blob) const {
   std::string text = CR_TRY(read_member(blob_name(blob.digest), kMaxDocumentBytes));

@@ -86,14 +86,15 @@ Labels gc_labels(const Manifest& manifest) {
   return out;
 }
 
-Result<ImportedImage> import_one(const LayoutArchive& archive, const Candidate& candidate, const std::string& repository,
-                                 ContentStore& store, Deadline deadline) {
+Result<ImportedImage> import_one(const LayoutArchive& archive, const Candidate& candidate,
+                                 const std::string& repository, ContentStore& store, Deadline deadline) {
   const std::string manifest_text = CR_TRY(archive.document(candidate.manifest));
   const Manifest manifest = CR_TRY(parse_manifest(manifest_text));
   const std::string config_text = CR_TRY(archive.document(manifest.config));
   const Config config = CR_TRY(parse_config(config_text));
   if (config.os != kOs || config.architecture != kArchitecture) {
-    return Error(Errc::kInvalidArgument, "it is for " + base::log::quoted(config.os + "/" + config.architecture) + ", not linux/amd64");
+    return Error(Errc::kInvalidArgument,
+                 "it is for " + base::log::quoted(config.os + "/" + config.architecture) + ", not linux/amd64");
   }
   if (config.diff_ids.size() != manifest.layers.size()) {
     return Error(Errc::kInvalidArgument, "its config names another number of layers than its manifest");
@@ -124,7 +125,8 @@ Result<std::string> repository_for(const Candidate& candidate, const ImportOptio
   }
   // A bare tag such as "latest", as skopeo and podman write it, is no name.
   const bool bare = candidate.name.find('/') == std::string::npos && candidate.name.find(':') == std::string::npos;
-  auto name = candidate.name.empty() || bare ? Result<std::string>(Error(Errc::kInvalidArgument, "")) : repository_of(candidate.name);
+  auto name = candidate.name.empty() || bare ? Result<std::string>(Error(Errc::kInvalidArgument, ""))
+                                             : repository_of(candidate.name);
   if (!name.ok()) {
     return Error(Errc::kInvalidArgument, "the archive does not say the image's repository; give one with --name");
   }

@@ -35,7 +35,9 @@ constexpr std::array<std::pair<std::string_view, LayerCompression>, 5> kLayerTyp
     {"application/vnd.docker.image.rootfs.diff.tar.gzip", LayerCompression::kGzip},
 }};
 
-Error bad(std::string why) { return Error(Errc::kInvalidArgument, std::move(why)); }
+Error bad(std::string why) {
+  return Error(Errc::kInvalidArgument, std::move(why));
+}
 
 // Present and not null: Go's encoders write null for an empty list.
 const json::Value* member(const json::Value& from, std::string_view key) {
@@ -70,7 +72,8 @@ Result<std::vector<std::string>> optional_strings(const json::Value& from, std::
     }
     total += item.as_string()->size();
     if (total > kMaxStringBytes) {
-      return Error(Errc::kResourceExhausted, std::string(key) + " is longer than " + std::to_string(kMaxStringBytes) + " bytes");
+      return Error(Errc::kResourceExhausted,
+                   std::string(key) + " is longer than " + std::to_string(kMaxStringBytes) + " bytes");
     }
     out.push_back(*item.as_string());
   }
@@ -155,7 +158,9 @@ Result<model::StringMap> parse_env(const std::vector<std::string>& entries) {
 
 }  // namespace
 
-bool is_index_type(std::string_view media_type) noexcept { return media_type == kOciIndex || media_type == kDockerIndex; }
+bool is_index_type(std::string_view media_type) noexcept {
+  return media_type == kOciIndex || media_type == kDockerIndex;
+}
 bool is_manifest_type(std::string_view media_type) noexcept {
   return media_type == kOciManifest || media_type == kDockerManifest;
 }

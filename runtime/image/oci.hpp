@@ -1,6 +1,6 @@
-// OCI image-spec documents (image-index.md, manifest.md, config.md), and Docker's twins of them. Pure parsing of hostile
-// bytes: bounded, strict where it matters, and tolerant of unknown fields, as the spec demands.
-// All failures are kInvalidArgument or kResourceExhausted.
+// OCI image-spec documents (image-index.md, manifest.md, config.md), and Docker's twins of them. Pure parsing of
+// hostile bytes: bounded, strict where it matters, and tolerant of unknown fields, as the spec demands. All failures
+// are kInvalidArgument or kResourceExhausted.
 #pragma once
 
 #include <cstdint>
@@ -32,9 +32,9 @@ struct Manifest {
 
 struct IndexEntry {
   Descriptor blob;
-  std::string os;            // empty when the entry has no platform
+  std::string os;  // empty when the entry has no platform
   std::string architecture;
-  std::string name;          // from the annotations, untrusted; empty without one
+  std::string name;  // from the annotations, untrusted; empty without one
 };
 
 struct Config {

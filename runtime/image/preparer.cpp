@@ -106,7 +106,8 @@ class Preparer::Work {
     auto state = state_.lock();
     while (state->busy.contains(digest)) {
       if (deadline.expired()) {
-        return ImageFailure{Reason::kStartDeadlineExceeded, "image " + digest + " is still being prepared for another job"};
+        return ImageFailure{Reason::kStartDeadlineExceeded,
+                            "image " + digest + " is still being prepared for another job"};
       }
       state.wait(changed_, deadline);
     }
@@ -125,7 +126,8 @@ class Preparer::Work {
       auto state = state_.lock();
       while (state->building) {
         if (deadline.expired()) {
-          return ImageFailure{Reason::kStartDeadlineExceeded, "image " + ref.digest + " waits for another one to be prepared"};
+          return ImageFailure{Reason::kStartDeadlineExceeded,
+                              "image " + ref.digest + " waits for another one to be prepared"};
         }
         state.wait(changed_, deadline);
       }
@@ -201,7 +203,8 @@ class Preparer::Work {
       return image_failure(record.error(), Reason::kImagePullFailed);
     }
     if (record->target.digest != ref.digest) {
-      return ImageFailure{Reason::kImageDigestMismatch, "image record " + ref.text() + " points at " + record->target.digest};
+      return ImageFailure{Reason::kImageDigestMismatch,
+                          "image record " + ref.text() + " points at " + record->target.digest};
     }
     image.repositories.push_back(ref.repository);
     auto saved = save_cached(options_.images_dir, image);

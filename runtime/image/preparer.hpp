@@ -26,14 +26,14 @@ struct ImageFailure {
 };
 
 struct PreparerOptions {
-  std::string images_dir;                                // made if missing, 0700
-  std::string unpack_program;                            // absolute path of cellrun-unpack
+  std::string images_dir;      // made if missing, 0700
+  std::string unpack_program;  // absolute path of cellrun-unpack
   std::string mkfs_program = "/usr/bin/mkfs.erofs";
   host::BoxIds box_ids;
   // Unpacked, all layers together. While an image is made, its tree is in memory, so half of what is available then is
   // a bound as well.
   std::uint64_t max_image_bytes = 8ULL << 30U;
-  std::uint64_t max_entries = 1'000'000;                 // tar entries of all layers together
+  std::uint64_t max_entries = 1'000'000;  // tar entries of all layers together
 };
 
 class Preparer {

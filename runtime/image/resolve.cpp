@@ -26,8 +26,9 @@ void set(model::StringMap& into, const std::string& name, const std::string& val
 Result<ResolvedProcess> resolve_process(const model::ImageConfig& image, const model::Container& container) {
   ResolvedProcess out;
   out.args = container.command.value_or(image.entrypoint);
-  const std::vector<std::string> rest =
-      container.args.has_value() ? *container.args : (container.command.has_value() ? std::vector<std::string>{} : image.cmd);
+  const std::vector<std::string> rest = container.args.has_value()
+                                            ? *container.args
+                                            : (container.command.has_value() ? std::vector<std::string>{} : image.cmd);
   out.args.insert(out.args.end(), rest.begin(), rest.end());
   if (out.args.empty() || out.args.front().empty()) {
     return Error(Errc::kInvalidArgument, "neither the job nor the image names a command");
@@ -42,8 +43,8 @@ Result<ResolvedProcess> resolve_process(const model::ImageConfig& image, const m
   for (const auto& [name, value] : env) {
     out.env.push_back(name + "=" + value);
   }
-  out.cwd = !container.working_dir.empty() ? container.working_dir
-                                           : (!image.working_dir.empty() ? image.working_dir : "/");
+  out.cwd =
+      !container.working_dir.empty() ? container.working_dir : (!image.working_dir.empty() ? image.working_dir : "/");
   if (out.cwd.front() != '/') {
     return Error(Errc::kInvalidArgument, "the working directory is not absolute");
   }

@@ -16,9 +16,9 @@ struct ResolvedProcess {
   std::string cwd;               // absolute
 };
 
-// Kubernetes' rules: `command` replaces the entrypoint and drops the image's cmd; `args` replaces the cmd; spec.env wins
-// over the image's by name; a default PATH where neither has one. kInvalidArgument when nothing is left to run or the
-// working directory is not absolute.
+// Kubernetes' rules: `command` replaces the entrypoint and drops the image's cmd; `args` replaces the cmd; spec.env
+// wins over the image's by name; a default PATH where neither has one. kInvalidArgument when nothing is left to run or
+// the working directory is not absolute.
 base::Result<ResolvedProcess> resolve_process(const model::ImageConfig& image, const model::Container& container);
 
 }  // namespace cellrund::image

@@ -46,9 +46,12 @@ Outcome<T> or_reason(Result<T> result, Reason reason) {
 
 Compression to_compression(LayerCompression compression) {
   switch (compression) {
-    case LayerCompression::kNone: return Compression::kNone;
-    case LayerCompression::kGzip: return Compression::kGzip;
-    case LayerCompression::kZstd: return Compression::kZstd;
+    case LayerCompression::kNone:
+      return Compression::kNone;
+    case LayerCompression::kGzip:
+      return Compression::kGzip;
+    case LayerCompression::kZstd:
+      return Compression::kZstd;
   }
   return Compression::kNone;
 }
@@ -59,7 +62,8 @@ Outcome<std::string> read_document(ContentStore& store, const std::string& diges
   std::string text =
       CR_TRY(or_reason(store.read_blob(digest, kMaxDocumentBytes, deadline).context(what), Reason::kImagePullFailed));
   if (crypto::digest_text(base::as_bytes(text)) != digest) {
-    return ImageFailure{Reason::kImageDigestMismatch, std::string(what) + ": its bytes do not have the digest " + digest};
+    return ImageFailure{Reason::kImageDigestMismatch,
+                        std::string(what) + ": its bytes do not have the digest " + digest};
   }
   return text;
 }
@@ -68,8 +72,8 @@ Outcome<std::string> read_document(ContentStore& store, const std::string& diges
 Outcome<UniqueFd> fetch_layer(const std::string& dir, ContentStore& store, const Descriptor& blob, Deadline deadline) {
   UniqueFd fd = CR_TRY(or_reason(base::open_file(dir, O_TMPFILE | O_RDWR, 0600), Reason::kImagePullFailed));
   const std::string where = "layer " + blob.digest;
-  CR_CHECK(or_reason(store.fetch_blob(blob.digest, fd.get(), blob.size, deadline).context(where),
-                         Reason::kImagePullFailed));
+  CR_CHECK(
+      or_reason(store.fetch_blob(blob.digest, fd.get(), blob.size, deadline).context(where), Reason::kImagePullFailed));
   const std::string digest =
       CR_TRY(or_reason(crypto::digest_of_fd(fd.get(), blob.size).context(where), Reason::kImagePullFailed));
   if (digest != blob.digest) {
@@ -161,7 +165,8 @@ Outcome<base::Unit> unpack(const PreparerOptions& options, const Manifest& manif
   }
   request.max_bytes = options.max_image_bytes;
   request.max_entries = options.max_entries;
-  request.cpu_seconds = static_cast<std::uint64_t>(std::chrono::ceil<std::chrono::seconds>(deadline.remaining()).count()) + 1;
+  request.cpu_seconds =
+      static_cast<std::uint64_t>(std::chrono::ceil<std::chrono::seconds>(deadline.remaining()).count()) + 1;
   request.id_count = options.box_ids.count;
   request.mkfs_program = options.mkfs_program;
 
@@ -173,8 +178,8 @@ Outcome<base::Unit> unpack(const PreparerOptions& options, const Manifest& manif
   for (const UniqueFd& layer : layers) {
     box.fds.emplace_back(layer.get(), kFirstLayerFd + static_cast<int>(box.fds.size()) - 1);
   }
-  const host::BoxResult result =
-      CR_TRY(or_reason(host::run_box(box, write_request(request), deadline).context("unpack"), Reason::kImagePullFailed));
+  const host::BoxResult result = CR_TRY(
+      or_reason(host::run_box(box, write_request(request), deadline).context("unpack"), Reason::kImagePullFailed));
   const bool ended_well = !result.exit.signaled && result.exit.value == 0;
   auto answer = parse_answer(result.out);
   const std::string messages = result.err.empty() ? "" : ": " + base::log::quoted(result.err, 400);
@@ -184,10 +189,14 @@ Outcome<base::Unit> unpack(const PreparerOptions& options, const Manifest& manif
     return ImageFailure{Reason::kImagePullFailed, "unpack: the box gave no answer and " + end};
   }
   switch (answer->verdict) {
-    case UnpackVerdict::kInvalid: return ImageFailure{Reason::kImageInvalid, "unpack: " + answer->message};
-    case UnpackVerdict::kMismatch: return ImageFailure{Reason::kImageDigestMismatch, "unpack: " + answer->message};
-    case UnpackVerdict::kHostFailure: return ImageFailure{Reason::kImagePullFailed, "unpack: " + answer->message};
-    case UnpackVerdict::kUnpacked: break;
+    case UnpackVerdict::kInvalid:
+      return ImageFailure{Reason::kImageInvalid, "unpack: " + answer->message};
+    case UnpackVerdict::kMismatch:
+      return ImageFailure{Reason::kImageDigestMismatch, "unpack: " + answer->message};
+    case UnpackVerdict::kHostFailure:
+      return ImageFailure{Reason::kImagePullFailed, "unpack: " + answer->message};
+    case UnpackVerdict::kUnpacked:
+      break;
   }
   if (!ended_well) {
     return ImageFailure{Reason::kImagePullFailed, "make the root file system: " + options.mkfs_program + " " + end};
@@ -199,9 +208,12 @@ Outcome<base::Unit> unpack(const PreparerOptions& options, const Manifest& manif
 
 ImageFailure image_failure(const Error& error, Reason otherwise) {
   switch (error.code()) {
-    case Errc::kNotFound: return {error.os_errno() == 0 ? Reason::kImageNotFound : otherwise, error.message()};
-    case Errc::kDeadlineExceeded: return {Reason::kStartDeadlineExceeded, error.message()};
-    default: return {otherwise, error.message()};
+    case Errc::kNotFound:
+      return {error.os_errno() == 0 ? Reason::kImageNotFound : otherwise, error.message()};
+    case Errc::kDeadlineExceeded:
+      return {Reason::kStartDeadlineExceeded, error.message()};
+    default:
+      return {otherwise, error.message()};
   }
 }
 
@@ -210,19 +222,22 @@ Outcome<CachedImage> build_rootfs(const PreparerOptions& options, const model::I
   const ImageRecord record =
       CR_TRY(or_reason(store.find_image(ref.text(), deadline).context("find image"), Reason::kImagePullFailed));
   if (record.target.digest != ref.digest) {
-    return ImageFailure{Reason::kImageDigestMismatch, "image record " + ref.text() + " points at " + record.target.digest};
+    return ImageFailure{Reason::kImageDigestMismatch,
+                        "image record " + ref.text() + " points at " + record.target.digest};
   }
   const std::string manifest_text = CR_TRY(read_document(store, ref.digest, "manifest", deadline));
   const Manifest manifest = CR_TRY(or_reason(parse_manifest(manifest_text), Reason::kImageInvalid));
   const std::string config_text = CR_TRY(read_document(store, manifest.config.digest, "config", deadline));
   const Config config = CR_TRY(or_reason(parse_config(config_text), Reason::kImageInvalid));
   if (config.os != "linux" || config.architecture != "amd64") {
-    return ImageFailure{Reason::kImageInvalid, "config: it is for " + base::log::quoted(config.os + "/" + config.architecture) +
+    return ImageFailure{Reason::kImageInvalid, "config: it is for " +
+                                                   base::log::quoted(config.os + "/" + config.architecture) +
                                                    ", this node runs linux/amd64"};
   }
   if (config.diff_ids.size() != manifest.layers.size()) {
     return ImageFailure{Reason::kImageInvalid, "config: it names " + std::to_string(config.diff_ids.size()) +
-                                                   " diff_ids for " + std::to_string(manifest.layers.size()) + " layers"};
+                                                   " diff_ids for " + std::to_string(manifest.layers.size()) +
+                                                   " layers"};
   }
   std::vector<UniqueFd> layers;
   for (const Layer& layer : manifest.layers) {

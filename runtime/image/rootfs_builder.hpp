@@ -1,5 +1,5 @@
-// Makes the EROFS file of one image: checks manifest, config and layers against their digests and has the boxed unpacker
-// do the rest. Internal to the preparer.
+// Makes the EROFS file of one image: checks manifest, config and layers against their digests and has the boxed
+// unpacker do the rest. Internal to the preparer.
 #pragma once
 
 #include "base/clock.hpp"

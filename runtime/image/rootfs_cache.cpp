@@ -19,7 +19,9 @@ std::string stem(const std::string& dir, const std::string& digest) {
   return dir + "/" + digest.substr(kPrefix);
 }
 
-json::Array to_json(const std::vector<std::string>& strings) { return {strings.begin(), strings.end()}; }
+json::Array to_json(const std::vector<std::string>& strings) {
+  return {strings.begin(), strings.end()};
+}
 
 bool read_strings(const json::Value& from, std::string_view key, std::vector<std::string>& into) {
   const json::Value* value = from.find(key);
@@ -74,8 +76,12 @@ std::optional<CachedImage> understand(const json::Value& document) {
 
 }  // namespace
 
-std::string rootfs_file(const std::string& dir, const std::string& digest) { return stem(dir, digest) + ".erofs"; }
-std::string metadata_file(const std::string& dir, const std::string& digest) { return stem(dir, digest) + ".json"; }
+std::string rootfs_file(const std::string& dir, const std::string& digest) {
+  return stem(dir, digest) + ".erofs";
+}
+std::string metadata_file(const std::string& dir, const std::string& digest) {
+  return stem(dir, digest) + ".json";
+}
 
 Result<std::optional<CachedImage>> load_cached(const std::string& dir, const std::string& digest) {
   auto text = base::read_file(metadata_file(dir, digest), kMaxMetadata);
@@ -98,17 +104,16 @@ Status save_cached(const std::string& dir, const CachedImage& image) {
   for (const auto& [name, value] : image.config.env) {
     env.emplace_back(name + "=" + value);
   }
-  const json::Object document{
-      {"format", kFormat},
-      {"manifest", image.manifest_digest},
-      {"rootfsDigest", image.rootfs_digest},
-      {"rootfsBytes", image.rootfs_bytes},
-      {"repositories", to_json(image.repositories)},
-      {"config", json::Object{{"entrypoint", to_json(image.config.entrypoint)},
-                              {"cmd", to_json(image.config.cmd)},
-                              {"env", std::move(env)},
-                              {"workingDir", image.config.working_dir},
-                              {"user", image.config.user}}}};
+  const json::Object document{{"format", kFormat},
+                              {"manifest", image.manifest_digest},
+                              {"rootfsDigest", image.rootfs_digest},
+                              {"rootfsBytes", image.rootfs_bytes},
+                              {"repositories", to_json(image.repositories)},
+                              {"config", json::Object{{"entrypoint", to_json(image.config.entrypoint)},
+                                                      {"cmd", to_json(image.config.cmd)},
+                                                      {"env", std::move(env)},
+                                                      {"workingDir", image.config.working_dir},
+                                                      {"user", image.config.user}}}};
   return base::write_file_atomic(metadata_file(dir, image.manifest_digest), json::write(document), 0600);
 }
 

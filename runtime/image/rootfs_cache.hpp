@@ -12,10 +12,10 @@
 namespace cellrund::image {
 
 struct CachedImage {
-  std::string manifest_digest;              // "sha256:…"
-  std::string rootfs_digest;                // "sha256:…" of the EROFS file
+  std::string manifest_digest;  // "sha256:…"
+  std::string rootfs_digest;    // "sha256:…" of the EROFS file
   std::uint64_t rootfs_bytes = 0;
-  std::vector<std::string> repositories;    // names under which the content store is known to have it
+  std::vector<std::string> repositories;  // names under which the content store is known to have it
   model::ImageConfig config;
 };
 

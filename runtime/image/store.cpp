@@ -34,8 +34,8 @@ Status Store::remove(const std::string& name, Deadline deadline) const {
   CR_CHECK(content_.remove_image(name, deadline).context("remove image"));
   const std::vector<ImageRecord> rest = CR_TRY(content_.list_images(deadline));
   const std::string& digest = record.target.digest;
-  const bool used = std::any_of(rest.begin(), rest.end(),
-                                [&](const ImageRecord& other) { return other.target.digest == digest; });
+  const bool used =
+      std::any_of(rest.begin(), rest.end(), [&](const ImageRecord& other) { return other.target.digest == digest; });
   if (!used) {
     return remove_cached(images_dir_, digest).context("remove image " + name);
   }

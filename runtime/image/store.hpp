@@ -11,10 +11,10 @@
 namespace cellrund::image {
 
 struct ImageView {
-  std::string name;           // "repo@sha256:<64 hex>"
+  std::string name;  // "repo@sha256:<64 hex>"
   std::string digest;
   std::string created_at;
-  bool prepared = false;      // its root file system is cached
+  bool prepared = false;  // its root file system is cached
   std::uint64_t rootfs_bytes = 0;
   std::string rootfs_digest;
 };

@@ -15,7 +15,9 @@ using namespace std::chrono_literals;
 
 namespace {
 
-std::string unique_path() { return "/cellrun-test-" + std::to_string(::getpid()) + "/group/cell"; }
+std::string unique_path() {
+  return "/cellrun-test-" + std::to_string(::getpid()) + "/group/cell";
+}
 
 // Removes the group at the end of a test, also of one that failed half-way.
 struct Cleanup {
@@ -62,10 +64,10 @@ TEST_CASE("a group is made everywhere, limited, read back, filled, killed and go
   if (tree->has_v2()) {
     const auto folder = group->open_v2();
     REQUIRE(folder.ok());
-    const auto second = clone_and_exec(
-        {.argv = {"/bin/sleep", "1000"},
-         .namespaces = CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET,
-         .cgroup_fd = folder->get()});
+    const auto second =
+        clone_and_exec({.argv = {"/bin/sleep", "1000"},
+                        .namespaces = CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET,
+                        .cgroup_fd = folder->get()});
     REQUIRE_MESSAGE(second.ok(), (second.ok() ? "" : second.error().message()));
     CHECK(group->members()->size() == 2);
     REQUIRE(group->add_v1(second->id().pid).ok());

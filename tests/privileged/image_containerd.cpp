@@ -1,5 +1,5 @@
-// Import into a real containerd and preparation from it. Needs root, containerd, mkfs.erofs and a static busybox; starts
-// a containerd of its own in a folder of its own.
+// Import into a real containerd and preparation from it. Needs root, containerd, mkfs.erofs and a static busybox;
+// starts a containerd of its own in a folder of its own.
 #define DOCTEST_CONFIG_IMPLEMENT
 #include <doctest/doctest.h>
 #include <signal.h>
@@ -34,11 +34,12 @@ struct Containerd {
     std::string name = "/tmp/cellrun-image-ctrd-XXXXXX";
     REQUIRE(::mkdtemp(name.data()) != nullptr);
     dir = name;
-    REQUIRE(base::write_file_atomic(dir + "/config.toml",
-                                    "version = 2\nroot = \"" + dir + "/root\"\nstate = \"" + dir +
-                                        "/state\"\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n[grpc]\n  address = \"" +
-                                        socket() + "\"\n",
-                                    0600)
+    REQUIRE(base::write_file_atomic(
+                dir + "/config.toml",
+                "version = 2\nroot = \"" + dir + "/root\"\nstate = \"" + dir +
+                    "/state\"\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n[grpc]\n  address = \"" + socket() +
+                    "\"\n",
+                0600)
                 .ok());
     auto started = base::spawn({.argv = {kContainerd, "--config", dir + "/config.toml"},
                                 .env = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin"},

@@ -176,14 +176,17 @@ TEST_CASE("bad images fail with their reason and leave nothing behind") {
   };
   CHECK(reason_of("sha256:" + std::string(64, '0')) == model::Reason::kImageNotFound);
   CHECK(reason_of(test::add_image(store, kRepository, {})) == model::Reason::kImageInvalid);
-  CHECK(reason_of(test::add_image(store, kRepository, {Tar().file("../x", "").bytes()})) == model::Reason::kImageInvalid);
+  CHECK(reason_of(test::add_image(store, kRepository, {Tar().file("../x", "").bytes()})) ==
+        model::Reason::kImageInvalid);
   CHECK(reason_of(test::add_image(store, kRepository, {Tar().file("a", "b").unfinished().substr(0, 700)})) ==
         model::Reason::kImageInvalid);
-  CHECK(reason_of(test::add_image(store, kRepository, {Tar().add({.name = "z", .size_field = "77777777777"}).bytes()})) ==
-        model::Reason::kImageInvalid);
+  CHECK(
+      reason_of(test::add_image(store, kRepository, {Tar().add({.name = "z", .size_field = "77777777777"}).bytes()})) ==
+      model::Reason::kImageInvalid);
 
   const std::string swapped = test::add_image(store, kRepository, {Tar().file("swapped", "1").bytes()});
-  store.blobs[crypto::digest_text(base::as_bytes(Tar().file("swapped", "1").bytes()))] = Tar().file("swapped", "2").bytes();
+  store.blobs[crypto::digest_text(base::as_bytes(Tar().file("swapped", "1").bytes()))] =
+      Tar().file("swapped", "2").bytes();
   CHECK(reason_of(swapped) == model::Reason::kImageDigestMismatch);
 
   const std::string forged = test::add_image(store, kRepository, {Tar().file("forged", "1").bytes()});
@@ -193,13 +196,16 @@ TEST_CASE("bad images fail with their reason and leave nothing behind") {
   // The layer is what its digest says, and its config lies about the diffID.
   const std::string layer = Tar().file("liar", "1").bytes();
   const std::string config = base::json::write(base::json::Object{
-      {"os", "linux"}, {"architecture", "amd64"},
-      {"rootfs", base::json::Object{{"type", "layers"}, {"diff_ids", base::json::Array{"sha256:" + std::string(64, '1')}}}}});
+      {"os", "linux"},
+      {"architecture", "amd64"},
+      {"rootfs",
+       base::json::Object{{"type", "layers"}, {"diff_ids", base::json::Array{"sha256:" + std::string(64, '1')}}}}});
   store.add(layer);
   store.add(config);
-  const std::string manifest = base::json::write(
-      base::json::Object{{"schemaVersion", 2}, {"config", test::descriptor(test::kConfigType, config)},
-                         {"layers", base::json::Array{test::descriptor(test::kTarType, layer)}}});
+  const std::string manifest =
+      base::json::write(base::json::Object{{"schemaVersion", 2},
+                                           {"config", test::descriptor(test::kConfigType, config)},
+                                           {"layers", base::json::Array{test::descriptor(test::kTarType, layer)}}});
   const std::string liar = store.add(manifest);
   store.images[kRepository + "@" + liar] = {kRepository + "@" + liar, {test::kManifestType, liar, manifest.size()}, ""};
   CHECK(reason_of(liar) == model::Reason::kImageDigestMismatch);
@@ -232,7 +238,8 @@ TEST_CASE("removing an image removes its file, or only its name while another on
   REQUIRE(images.remove("registry.example/second@" + digest, base::Deadline::after(5s)).ok());
   CHECK_FALSE(prepare("registry.example/second"));
   CHECK(base::list_dir(folder.path + "/images", 10)->empty());
-  CHECK(images.remove("registry.example/second@" + digest, base::Deadline::after(5s)).error().code() == base::Errc::kNotFound);
+  CHECK(images.remove("registry.example/second@" + digest, base::Deadline::after(5s)).error().code() ==
+        base::Errc::kNotFound);
 }
 
 TEST_CASE("a box past its deadline is killed") {

@@ -20,7 +20,9 @@ using namespace cellrund;
 
 namespace {
 
-void tell(const char* key, const std::string& value) { (void)std::printf("%s=%s\n", key, value.c_str()); }
+void tell(const char* key, const std::string& value) {
+  (void)std::printf("%s=%s\n", key, value.c_str());
+}
 
 std::string interfaces() {
   std::string out;
@@ -55,8 +57,8 @@ int main() {
   tell("interfaces", interfaces());
   const auto fds = base::list_dir("/proc/self/fd", 100);
   tell("fds", fds.ok() ? std::to_string(fds->size() - 1) : "?");  // less the listing's own
-  const auto entered = host::enter_private_root(
-      {.tmpfs_bytes = 1 << 20, .tmpfs_inodes = 100, .read_only = {"/usr"}, .files = {}});
+  const auto entered =
+      host::enter_private_root({.tmpfs_bytes = 1 << 20, .tmpfs_inodes = 100, .read_only = {"/usr"}, .files = {}});
   tell("entered", entered.ok() ? "yes" : entered.error().message());
   std::string root;
   const auto names = base::list_dir("/", 100);

@@ -35,13 +35,12 @@ inline std::string layout(const LayoutOptions& options, std::string* manifest_ou
   const std::string config = json::write(json::Object{
       {"os", "linux"},
       {"architecture", options.architecture},
-      {"rootfs", json::Object{{"type", "layers"},
-                              {"diff_ids", json::Array{crypto::digest_text(base::as_bytes(layer))}}}}});
-  const std::string manifest =
-      json::write(json::Object{{"schemaVersion", 2},
-                               {"mediaType", kManifestType},
-                               {"config", descriptor(kConfigType, config)},
-                               {"layers", json::Array{descriptor(kTarType, layer)}}});
+      {"rootfs",
+       json::Object{{"type", "layers"}, {"diff_ids", json::Array{crypto::digest_text(base::as_bytes(layer))}}}}});
+  const std::string manifest = json::write(json::Object{{"schemaVersion", 2},
+                                                        {"mediaType", kManifestType},
+                                                        {"config", descriptor(kConfigType, config)},
+                                                        {"layers", json::Array{descriptor(kTarType, layer)}}});
   json::Array entries;
   for (int i = 0; i < options.copies; ++i) {
     json::Object entry = descriptor(kManifestType, manifest);

@@ -88,7 +88,8 @@ inline base::json::Object descriptor(const std::string& type, const std::string&
 }
 
 // Adds an image of uncompressed layers and its record; returns the manifest's digest.
-inline std::string add_image(MemoryStore& store, const std::string& repository, const std::vector<std::string>& layers) {
+inline std::string add_image(MemoryStore& store, const std::string& repository,
+                             const std::vector<std::string>& layers) {
   base::json::Array diff_ids;
   base::json::Array descriptors;
   for (const std::string& layer : layers) {

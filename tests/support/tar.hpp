@@ -1,4 +1,5 @@
-// Tar archives written byte by byte, so that tests can say exactly what is wrong with them (POSIX.1-2017 pax(1), ustar).
+// Tar archives written byte by byte, so that tests can say exactly what is wrong with them (POSIX.1-2017 pax(1),
+// ustar).
 #pragma once
 
 #include <array>

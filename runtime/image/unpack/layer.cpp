@@ -25,7 +25,9 @@ using base::UniqueFd;
 constexpr std::size_t kBlock = 64UL * 1024;
 using Reader = std::unique_ptr<archive, int (*)(archive*)>;
 
-Error malformed(std::string why) { return Error(Errc::kInvalidArgument, std::move(why)); }
+Error malformed(std::string why) {
+  return Error(Errc::kInvalidArgument, std::move(why));
+}
 
 // libarchive's own words about hostile bytes, made fit to print.
 std::string cause(archive* reader) {
@@ -133,17 +135,26 @@ Result<Entry> to_entry(archive_entry* from) {
     return entry;
   }
   switch (::archive_entry_filetype(from)) {
-    case AE_IFREG: entry.type = EntryType::kFile; break;
-    case AE_IFDIR: entry.type = EntryType::kDirectory; break;
-    case AE_IFIFO: entry.type = EntryType::kFifo; break;
+    case AE_IFREG:
+      entry.type = EntryType::kFile;
+      break;
+    case AE_IFDIR:
+      entry.type = EntryType::kDirectory;
+      break;
+    case AE_IFIFO:
+      entry.type = EntryType::kFifo;
+      break;
     case AE_IFLNK: {
       const char* target = ::archive_entry_symlink(from);
       entry.type = EntryType::kSymlink;
       entry.link_target = target != nullptr ? target : "";
       break;
     }
-    case AE_IFCHR: case AE_IFBLK: return malformed("entry " + base::log::quoted(entry.path) + ": device nodes are refused");
-    default: return malformed("entry " + base::log::quoted(entry.path) + ": its type is unknown");
+    case AE_IFCHR:
+    case AE_IFBLK:
+      return malformed("entry " + base::log::quoted(entry.path) + ": device nodes are refused");
+    default:
+      return malformed("entry " + base::log::quoted(entry.path) + ": its type is unknown");
   }
   return entry;
 }

@@ -13,15 +13,15 @@ enum class Compression { kNone, kGzip, kZstd };
 
 // What all layers of an image may take together. Counts down.
 struct Budget {
-  std::uint64_t bytes = 0;         // of regular files, as their headers claim (a hole counts)
+  std::uint64_t bytes = 0;  // of regular files, as their headers claim (a hole counts)
   std::uint64_t entries = 0;
   std::uint64_t stream_bytes = 0;  // decompressed tar, padding included: bounds a decompression bomb
 };
 
 // Reads the blob from the present position of `fd`. `diff_id` is the digest that the decompressed bytes must have.
-// kInvalidArgument: the layer is malformed or hostile; kDataLoss: its diffID is another; kResourceExhausted: over budget.
-// Owners, modes, links and FIFOs are kept; times and extended attributes are not (file capabilities mean nothing under
-// no_new_privs, and ACLs are no part of the evidence); device nodes are refused.
+// kInvalidArgument: the layer is malformed or hostile; kDataLoss: its diffID is another; kResourceExhausted: over
+// budget. Owners, modes, links and FIFOs are kept; times and extended attributes are not (file capabilities mean
+// nothing under no_new_privs, and ACLs are no part of the evidence); device nodes are refused.
 base::Status apply_layer(int fd, Compression compression, const std::string& diff_id, Tree& tree, Budget& budget);
 
 }  // namespace cellrund::image

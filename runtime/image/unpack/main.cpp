@@ -1,6 +1,6 @@
-// cellrun-unpack: layers in, one EROFS file out. Runs in a box (host/box.hpp) as PID 1 of its own namespace; it confines
-// itself further before it reads a byte of a layer, unpacks in a child under the strictest filter, and then becomes
-// mkfs.erofs. Not for use by hand.
+// cellrun-unpack: layers in, one EROFS file out. Runs in a box (host/box.hpp) as PID 1 of its own namespace; it
+// confines itself further before it reads a byte of a layer, unpacks in a child under the strictest filter, and then
+// becomes mkfs.erofs. Not for use by hand.
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <sys/stat.h>
@@ -73,10 +73,14 @@ image::UnpackAnswer unpack(const image::UnpackRequest& request) {
     if (!applied.ok()) {
       const Error error = std::move(applied).error().context("layer " + std::to_string(i + 1));
       switch (error.code()) {
-        case Errc::kDataLoss: return {UnpackVerdict::kMismatch, error.message()};
+        case Errc::kDataLoss:
+          return {UnpackVerdict::kMismatch, error.message()};
         // An operating system error is the host's, but for a tmpfs that a too large image has filled.
-        case Errc::kInvalidArgument: case Errc::kResourceExhausted: return {UnpackVerdict::kInvalid, error.message()};
-        default: return {UnpackVerdict::kHostFailure, error.message()};
+        case Errc::kInvalidArgument:
+        case Errc::kResourceExhausted:
+          return {UnpackVerdict::kInvalid, error.message()};
+        default:
+          return {UnpackVerdict::kHostFailure, error.message()};
       }
     }
   }
@@ -113,9 +117,8 @@ Result<std::string> run_child(const image::UnpackRequest& request) {
     }
   }
   if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
-    return Error(Errc::kUnknown, WIFSIGNALED(status)
-                                     ? "the unpacker died of signal " + std::to_string(WTERMSIG(status))
-                                     : std::string("the unpacker failed"));
+    return Error(Errc::kUnknown, WIFSIGNALED(status) ? "the unpacker died of signal " + std::to_string(WTERMSIG(status))
+                                                     : std::string("the unpacker failed"));
   }
   return answer;
 }

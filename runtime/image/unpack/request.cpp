@@ -15,11 +15,10 @@ namespace json = base::json;
 constexpr json::Limits kLimits{.max_bytes = 64UL * 1024, .max_depth = 6, .max_members = 64};
 constexpr std::array<std::pair<Compression, std::string_view>, 3> kCompressions{
     {{Compression::kNone, "none"}, {Compression::kGzip, "gzip"}, {Compression::kZstd, "zstd"}}};
-constexpr std::array<std::pair<UnpackVerdict, std::string_view>, 4> kVerdicts{
-    {{UnpackVerdict::kUnpacked, "unpacked"},
-     {UnpackVerdict::kInvalid, "invalid"},
-     {UnpackVerdict::kMismatch, "mismatch"},
-     {UnpackVerdict::kHostFailure, "host"}}};
+constexpr std::array<std::pair<UnpackVerdict, std::string_view>, 4> kVerdicts{{{UnpackVerdict::kUnpacked, "unpacked"},
+                                                                               {UnpackVerdict::kInvalid, "invalid"},
+                                                                               {UnpackVerdict::kMismatch, "mismatch"},
+                                                                               {UnpackVerdict::kHostFailure, "host"}}};
 
 template <typename E, std::size_t N>
 std::string_view name_of(const std::array<std::pair<E, std::string_view>, N>& names, E value) {
@@ -31,7 +30,9 @@ std::string_view name_of(const std::array<std::pair<E, std::string_view>, N>& na
   return "";
 }
 
-Error bad(std::string_view what) { return Error(Errc::kInvalidArgument, "malformed " + std::string(what)); }
+Error bad(std::string_view what) {
+  return Error(Errc::kInvalidArgument, "malformed " + std::string(what));
+}
 
 Result<std::string> text_of(const json::Value& from, std::string_view key) {
   const json::Value* value = from.find(key);
@@ -66,7 +67,8 @@ Result<E> enum_of(const json::Value& from, std::string_view key,
 std::string write_request(const UnpackRequest& request) {
   json::Array layers;
   for (const UnpackRequest::Layer& layer : request.layers) {
-    layers.emplace_back(json::Object{{"compression", name_of(kCompressions, layer.compression)}, {"diffId", layer.diff_id}});
+    layers.emplace_back(
+        json::Object{{"compression", name_of(kCompressions, layer.compression)}, {"diffId", layer.diff_id}});
   }
   return json::write(json::Object{{"layers", std::move(layers)},
                                   {"maxBytes", request.max_bytes},

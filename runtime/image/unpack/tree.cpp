@@ -28,7 +28,9 @@ constexpr std::size_t kMaxDepth = 256;
 constexpr std::string_view kWhiteout = ".wh.";
 constexpr std::string_view kOpaque = ".wh..wh..opq";
 
-Error refuse(std::string why) { return Error(Errc::kInvalidArgument, std::move(why)); }
+Error refuse(std::string why) {
+  return Error(Errc::kInvalidArgument, std::move(why));
+}
 
 std::string join(const std::vector<std::string>& parts, std::size_t count) {
   std::string out;
@@ -146,16 +148,20 @@ Result<UniqueFd> Tree::open_folder(const std::string& path) {
   open_how how{};
   how.flags = O_PATH | O_DIRECTORY | O_CLOEXEC;
   how.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV;
-  UniqueFd fd(static_cast<int>(
-      ::syscall(SYS_openat2, root_.get(), path.empty() ? "." : path.c_str(), &how, sizeof how)));
+  UniqueFd fd(
+      static_cast<int>(::syscall(SYS_openat2, root_.get(), path.empty() ? "." : path.c_str(), &how, sizeof how)));
   if (fd) {
     return fd;
   }
   switch (errno) {
-    case ELOOP: return refuse("its path goes through a symbolic link");
-    case EXDEV: return refuse("its path leaves the root");
-    case ENOTDIR: return refuse("its path goes through something that is no folder");
-    default: return Error::from_errno("open parent folder");
+    case ELOOP:
+      return refuse("its path goes through a symbolic link");
+    case EXDEV:
+      return refuse("its path leaves the root");
+    case ENOTDIR:
+      return refuse("its path goes through something that is no folder");
+    default:
+      return Error::from_errno("open parent folder");
   }
 }
 
@@ -196,7 +202,9 @@ Status Tree::own(int fd, const Entry& entry) {
   return base::ok();
 }
 
-Status Tree::clear(const Place& place) { return remove_tree(place.parent.get(), place.name, kMaxDepth); }
+Status Tree::clear(const Place& place) {
+  return remove_tree(place.parent.get(), place.name, kMaxDepth);
+}
 
 // NOLINTNEXTLINE(misc-no-recursion): bounded by depth
 Status Tree::hide_children(const UniqueFd& folder, const std::string& path, int depth) {
@@ -263,8 +271,8 @@ Status Tree::apply_link(const Entry& entry, const Place& place) {
     }
     CR_CHECK(clear(place));
     if (::symlinkat(entry.link_target.c_str(), place.parent.get(), place.name.c_str()) != 0 ||
-        ::fchownat(place.parent.get(), place.name.c_str(), static_cast<uid_t>(entry.uid),
-                   static_cast<gid_t>(entry.gid), AT_SYMLINK_NOFOLLOW) != 0) {
+        ::fchownat(place.parent.get(), place.name.c_str(), static_cast<uid_t>(entry.uid), static_cast<gid_t>(entry.gid),
+                   AT_SYMLINK_NOFOLLOW) != 0) {
       return Error::from_errno("make symbolic link");
     }
     return base::ok();
@@ -321,7 +329,8 @@ Result<UniqueFd> Tree::apply(const Entry& entry) {
   const Place place = CR_TRY(locate(parts, true));
   touch(parts);
   switch (entry.type) {
-    case EntryType::kSymlink: case EntryType::kHardlink:
+    case EntryType::kSymlink:
+    case EntryType::kHardlink:
       CR_CHECK(apply_link(entry, place));
       return UniqueFd();
     case EntryType::kFifo: {
@@ -329,25 +338,29 @@ Result<UniqueFd> Tree::apply(const Entry& entry) {
       if (::mknodat(place.parent.get(), place.name.c_str(), S_IFIFO | 0600, 0) != 0) {
         return Error::from_errno("make FIFO");
       }
-      const UniqueFd fifo(::openat(place.parent.get(), place.name.c_str(),
-                                   O_RDONLY | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC));
+      const UniqueFd fifo(
+          ::openat(place.parent.get(), place.name.c_str(), O_RDONLY | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC));
       if (!fifo) {
         return Error::from_errno("open FIFO");
       }
       CR_CHECK(own(fifo.get(), entry));
       return UniqueFd();
     }
-    case EntryType::kFile: case EntryType::kDirectory: break;
+    case EntryType::kFile:
+    case EntryType::kDirectory:
+      break;
   }
   CR_CHECK(clear(place));
-  UniqueFd file(::openat(place.parent.get(), place.name.c_str(),
-                         O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
+  UniqueFd file(
+      ::openat(place.parent.get(), place.name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
   if (!file) {
     return Error::from_errno("create file");
   }
   return file;
 }
 
-Status Tree::finish_file(const UniqueFd& file, const Entry& entry) { return own(file.get(), entry); }
+Status Tree::finish_file(const UniqueFd& file, const Entry& entry) {
+  return own(file.get(), entry);
+}
 
 }  // namespace cellrund::image

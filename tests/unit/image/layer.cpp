@@ -25,7 +25,9 @@ namespace {
 constexpr std::uint32_t kIds = 65536;
 
 // A tar whose entries belong to whoever runs the test, so that chown needs no privilege.
-test::Tar tar() { return test::Tar(::getuid(), ::getgid()); }
+test::Tar tar() {
+  return test::Tar(::getuid(), ::getgid());
+}
 
 struct Playground {
   std::string outer;
@@ -52,8 +54,7 @@ struct Playground {
     std::error_code ignored;
     std::filesystem::remove_all(outer, ignored);
   }
-  base::Status apply(const std::string& bytes, Compression compression = Compression::kNone,
-                     std::string diff_id = "") {
+  base::Status apply(const std::string& bytes, Compression compression = Compression::kNone, std::string diff_id = "") {
     if (diff_id.empty()) {
       diff_id = crypto::digest_text(base::as_bytes(bytes));
     }
@@ -188,13 +189,20 @@ TEST_CASE("an opaque folder loses its lower content wherever the marker stands, 
   CHECK(p.read("d/late") == "2");
   CHECK(p.read("keep") == "k");
   REQUIRE(p.apply(tar().file("only", "3").file(".wh..wh..opq", "").bytes()).ok());
-  CHECK(base::list_dir(p.root, 10) .value() == std::vector<std::string>{"only"});
+  CHECK(base::list_dir(p.root, 10).value() == std::vector<std::string>{"only"});
 }
 
 TEST_CASE("later entries replace earlier ones of another kind") {
   Playground p;
   REQUIRE(p.apply(tar().file("x/file", "1").symlink("link", "x").file("dir", "1").file("same", "1").bytes()).ok());
-  REQUIRE(p.apply(tar().file("x", "now a file").folder("link").file("link/inside", "2").folder("dir").file("same", "2").bytes()).ok());
+  REQUIRE(p.apply(tar()
+                      .file("x", "now a file")
+                      .folder("link")
+                      .file("link/inside", "2")
+                      .folder("dir")
+                      .file("same", "2")
+                      .bytes())
+              .ok());
   CHECK(p.read("x") == "now a file");
   CHECK(S_ISDIR(p.status("link").st_mode));
   CHECK(p.read("link/inside") == "2");
@@ -266,11 +274,19 @@ TEST_CASE("hostile entries are refused") {
       {"owner out of range", tar().add({.name = "x", .uid = 70000, .gid = 1}).bytes()},
       {"negative owner", tar().pax("uid", "-1").file("x", "x").bytes()},
       {"negative size", tar().pax("size", "-5").file("x", "x").bytes()},
-      {"size in base 256", tar().add({.name = "x", .size_field = std::string("\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", 12)}).bytes()},
+      {"size in base 256",
+       tar()
+           .add({.name = "x", .size_field = std::string("\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", 12)})
+           .bytes()},
       {"size of 8 EiB", tar().pax("size", "9223372036854775807").file("x", "x").bytes()},
       {"torn header", tar().file("a", "b").unfinished().substr(0, 300)},
       {"torn content", tar().file("a", std::string(2000, 'x')).unfinished().substr(0, 1000)},
-      {"bad checksum", [] { auto b = tar().file("abc", "x").bytes(); b[0] = 'X'; return b; }()},
+      {"bad checksum",
+       [] {
+         auto b = tar().file("abc", "x").bytes();
+         b[0] = 'X';
+         return b;
+       }()},
       {"no tar at all", std::string(4096, 'q')},
       {"a cpio file", "070701" + std::string(4096, '0')},
   };
@@ -310,7 +326,8 @@ TEST_CASE("every byte of a layer is under its diffID, those after its end includ
   const std::string diff_id = crypto::digest_text(base::as_bytes(bytes));
   Playground p;
   CHECK(p.apply_as(bytes + std::string(512, 'z'), Compression::kNone, diff_id).error().code() == base::Errc::kDataLoss);
-  CHECK(p.apply_as(bytes.substr(0, bytes.size() - 512), Compression::kNone, diff_id).error().code() == base::Errc::kDataLoss);
+  CHECK(p.apply_as(bytes.substr(0, bytes.size() - 512), Compression::kNone, diff_id).error().code() ==
+        base::Errc::kDataLoss);
   CHECK(p.apply_as(bytes, Compression::kNone, diff_id).ok());
 }
 

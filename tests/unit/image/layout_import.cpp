@@ -68,7 +68,9 @@ TEST_CASE("a name may be given, and must be where the archive has only a tag") {
   REQUIRE(named.ok());
   CHECK(named->front().reference.starts_with("registry.example/other@sha256:"));
   CHECK_FALSE(import(tagged, store, "not a name").ok());
-  CHECK(import(Archive(layout({.name = "x/y:1", .key = "io.containerd.image.name"})), store)->front().reference.starts_with("x/y@"));
+  CHECK(import(Archive(layout({.name = "x/y:1", .key = "io.containerd.image.name"})), store)
+            ->front()
+            .reference.starts_with("x/y@"));
 }
 
 TEST_CASE("several names of one image become one record each") {
@@ -94,7 +96,8 @@ TEST_CASE("what does not hash, is missing or is for another machine is refused, 
   CHECK(refused("").find("import /tmp/") == 0);
   CHECK(refused(std::string(10000, 'x')).find("import") == 0);
   CHECK(refused(Tar().file("index.json", "{}").bytes()).find("no OCI image layout") != std::string::npos);
-  CHECK(refused(Tar().file("oci-layout", R"({"imageLayoutVersion":"2"})").bytes()).find("imageLayoutVersion") != std::string::npos);
+  CHECK(refused(Tar().file("oci-layout", R"({"imageLayoutVersion":"2"})").bytes()).find("imageLayoutVersion") !=
+        std::string::npos);
   CHECK(refused(layout({}).substr(0, 2000)).find("import") == 0);
   const auto missing = import_layout({.path = "/nonexistent.tar"}, store, base::Deadline::after(1s));
   CHECK(missing.error().code() == base::Errc::kNotFound);

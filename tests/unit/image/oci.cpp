@@ -20,12 +20,16 @@ std::string replace(std::string text, const std::string& from, const std::string
 
 const std::string kManifest =
     R"({"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","unknown":{"x":[1,null]},)"
-    R"("config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":")" + kDigest + R"(","size":10},)"
-    R"("layers":[{"mediaType":"application/vnd.oci.image.layer.v1.tar+gzip","digest":")" + kDigest + R"(","size":20}]})";
+    R"("config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":")" +
+    kDigest +
+    R"(","size":10},)"
+    R"("layers":[{"mediaType":"application/vnd.oci.image.layer.v1.tar+gzip","digest":")" +
+    kDigest + R"(","size":20}]})";
 
 const std::string kConfig =
     R"({"created":"2026-01-01T00:00:00Z","os":"linux","architecture":"amd64","config":{"Entrypoint":null,"Cmd":["/bin/sh"],)"
-    R"("Env":["A=1","B=x=y","A=2"],"WorkingDir":"/w","User":"1000"},"rootfs":{"type":"layers","diff_ids":[")" + kDigest + R"("]}})";
+    R"("Env":["A=1","B=x=y","A=2"],"WorkingDir":"/w","User":"1000"},"rootfs":{"type":"layers","diff_ids":[")" +
+    kDigest + R"("]}})";
 
 }  // namespace
 
@@ -38,7 +42,8 @@ TEST_CASE("a manifest is read, unknown fields and all") {
   CHECK(manifest->layers[0].compression == LayerCompression::kGzip);
   CHECK(parse_manifest(replace(replace(replace(kManifest, "oci.image.manifest.v1", "docker.distribution.manifest.v2"),
                                        "oci.image.config.v1", "docker.container.image.v1"),
-                               "oci.image.layer.v1.tar+gzip", "docker.image.rootfs.diff.tar.gzip")).ok());
+                               "oci.image.layer.v1.tar+gzip", "docker.image.rootfs.diff.tar.gzip"))
+            .ok());
 }
 
 TEST_CASE("manifests that are wrong or ambiguous are refused") {
@@ -76,9 +81,12 @@ TEST_CASE("manifests that are wrong or ambiguous are refused") {
     CAPTURE(row);
     CHECK_FALSE(parse_manifest(row).ok());
   }
-  std::string many = R"({"schemaVersion":2,"config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":")" + kDigest + R"(","size":1},"layers":[)";
+  std::string many =
+      R"({"schemaVersion":2,"config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":")" + kDigest +
+      R"(","size":1},"layers":[)";
   for (int i = 0; i < 200; ++i) {
-    many += std::string(i == 0 ? "" : ",") + R"({"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":")" + kDigest + R"(","size":1})";
+    many += std::string(i == 0 ? "" : ",") + R"({"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":")" +
+            kDigest + R"(","size":1})";
   }
   CHECK_FALSE(parse_manifest(many + "]}").ok());
   CHECK_FALSE(parse_manifest(std::string(100000, '[')).ok());
@@ -86,9 +94,11 @@ TEST_CASE("manifests that are wrong or ambiguous are refused") {
 
 TEST_CASE("an index gives platforms and names, the full name before the mere tag") {
   const auto index = parse_index(
-      R"({"schemaVersion":2,"manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":")" + kDigest +
+      R"({"schemaVersion":2,"manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":")" +
+      kDigest +
       R"(","size":5,"platform":{"os":"linux","architecture":"amd64"},"annotations":{"org.opencontainers.image.ref.name":"latest","io.containerd.image.name":"docker.io/library/x:latest"}},)"
-      R"({"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":")" + kDigest + R"(","size":5}]})");
+      R"({"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":")" +
+      kDigest + R"(","size":5}]})");
   REQUIRE(index.ok());
   REQUIRE(index->size() == 2);
   CHECK((*index)[0].os == "linux");
@@ -137,7 +147,8 @@ TEST_CASE("a name is cut down to its repository") {
 }
 
 TEST_CASE("command and args follow Kubernetes' rules") {
-  const model::ImageConfig image{.entrypoint = {"/entry"}, .cmd = {"cmd"}, .env = {{"A", "1"}, {"PATH", "/bin"}}, .working_dir = "/w"};
+  const model::ImageConfig image{
+      .entrypoint = {"/entry"}, .cmd = {"cmd"}, .env = {{"A", "1"}, {"PATH", "/bin"}}, .working_dir = "/w"};
   using Strings = std::vector<std::string>;
   const auto args = [&](std::optional<Strings> command, std::optional<Strings> arguments) {
     model::Container container;
