@@ -5,6 +5,7 @@
 
 #include "base/json.hpp"
 #include "crypto/digest.hpp"
+#include "model/reference.hpp"
 
 namespace cellrund::image {
 namespace {
@@ -267,12 +268,7 @@ Result<std::string> repository_of(std::string_view name) {
   if (colon != std::string_view::npos && (slash == std::string_view::npos || colon > slash)) {
     name = name.substr(0, colon);  // a tag; a port stands before a slash
   }
-  constexpr std::size_t kMaxRepository = 255;
-  constexpr std::string_view kAllowed = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-/:";
-  const auto alnum = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9'); };
-  if (name.empty() || name.size() > kMaxRepository || name.find_first_not_of(kAllowed) != std::string_view::npos ||
-      name.find("//") != std::string_view::npos || name.find("..") != std::string_view::npos || !alnum(name.front()) ||
-      !alnum(name.back())) {
+  if (!model::is_repository(name)) {
     return bad("this is no repository name like registry.example/team/name");
   }
   return std::string(name);

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "crypto/digest.hpp"
+#include "model/reference.hpp"
 
 namespace cellrund::job {
 namespace {
@@ -29,67 +30,6 @@ constexpr std::array<std::pair<std::string_view, int>, 10> kSignals{{
     {"SIGHUP", SIGHUP}, {"SIGINT", SIGINT}, {"SIGQUIT", SIGQUIT}, {"SIGABRT", SIGABRT}, {"SIGKILL", SIGKILL},
     {"SIGUSR1", SIGUSR1}, {"SIGUSR2", SIGUSR2}, {"SIGALRM", SIGALRM}, {"SIGTERM", SIGTERM}, {"SIGWINCH", SIGWINCH},
 }};
-
-// One path component of a repository: alphanumeric runs joined by '.', '_', "__" or any number of '-'
-// (github.com/distribution/reference, regexp.go).
-bool is_repository_part(std::string_view part) noexcept {
-  const auto word = [](char c) { return is_lower(c) || is_digit(c); };
-  if (part.empty() || !word(part.front()) || !word(part.back())) {
-    return false;
-  }
-  for (std::size_t i = 0; i < part.size();) {
-    if (word(part[i])) {
-      ++i;
-      continue;
-    }
-    const std::size_t start = i;
-    while (i < part.size() && part[i] == part[start]) {
-      ++i;
-    }
-    const std::size_t run = i - start;
-    if (!word(part[i]) || !((part[start] == '-') || (part[start] == '_' && run <= 2) || (part[start] == '.' && run == 1))) {
-      return false;
-    }
-  }
-  return true;
-}
-
-// "host" or "host:port", where the host is a name or an IPv4 address.
-bool is_registry(std::string_view text) noexcept {
-  const std::size_t colon = text.find(':');
-  if (colon != std::string_view::npos) {
-    const std::string_view port = text.substr(colon + 1);
-    if (port.empty() || port.size() > 5 || !std::all_of(port.begin(), port.end(), is_digit)) {
-      return false;
-    }
-  }
-  const std::string_view host = text.substr(0, colon);
-  if (host.empty() || !(is_lower(host.front()) || is_digit(host.front())) || !(is_lower(host.back()) || is_digit(host.back()))) {
-    return false;
-  }
-  return host.find("..") == std::string_view::npos &&
-         std::all_of(host.begin(), host.end(), [](char c) { return is_lower(c) || is_digit(c) || c == '.' || c == '-'; });
-}
-
-bool is_repository(std::string_view text) noexcept {
-  if (text.empty() || text.size() > 255) {
-    return false;
-  }
-  bool first = true;
-  while (true) {
-    const std::size_t slash = text.find('/');
-    const std::string_view part = text.substr(0, slash);
-    // As in distribution/reference, a first part names a registry only when something follows it.
-    if (!(is_repository_part(part) || (first && slash != std::string_view::npos && is_registry(part)))) {
-      return false;
-    }
-    if (slash == std::string_view::npos) {
-      return true;
-    }
-    text.remove_prefix(slash + 1);
-    first = false;
-  }
-}
 
 std::size_t edit_distance(std::string_view a, std::string_view b) {
   std::vector<std::size_t> row(b.size() + 1);
@@ -196,12 +136,12 @@ base::Result<model::ImageRef, model::Refusal> parse_image(std::string_view text,
     return refuse(model::Reason::kImageNotPinned, "has no digest of the form sha256:<64 lower-case hex digits>", kPin);
   }
   const std::string_view repository = text.substr(0, at);
-  if (is_repository(repository)) {
+  if (model::is_repository(repository)) {
     return model::ImageRef{std::string(repository), std::string(text.substr(at + 1))};
   }
   const std::size_t colon = repository.rfind(':');
   if (colon != std::string_view::npos && repository.find('/', colon) == std::string_view::npos &&
-      is_repository(repository.substr(0, colon))) {
+      model::is_repository(repository.substr(0, colon))) {
     return refuse(model::Reason::kImageNotPinned, "has a tag beside the digest", "remove the tag: only the digest counts");
   }
   return refuse(model::Reason::kSchemaInvalid, "has a malformed repository name",

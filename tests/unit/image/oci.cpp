@@ -140,7 +140,7 @@ TEST_CASE("a name is cut down to its repository") {
   CHECK(repository_of("docker.io/library/busybox:latest").value() == "docker.io/library/busybox");
   CHECK(repository_of("localhost:5000/x").value() == "localhost:5000/x");
   CHECK(repository_of("localhost:5000/x:1@" + kDigest).value() == "localhost:5000/x");
-  for (const char* bad : {"", ":tag", "@sha256:x", "a//b", "../x", "a b", "/abs", "x/", "a\nb", "\xc3\xa9"}) {
+  for (const char* bad : {"", ":tag", "@sha256:x", "a//b", "../x", "a b", "/abs", "x/", "a\nb", "\xc3\xa9", "Upper/case", "-a", "a/-b", "a___b"}) {
     CAPTURE(bad);
     CHECK_FALSE(repository_of(bad).ok());
   }
