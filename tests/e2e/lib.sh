@@ -2,12 +2,12 @@
 # A test sources this file, calls node_up, and ends with `finish`. Whatever happens, the exit trap stops what was started,
 # by pid, removes what was made, and lets cellsweep look for the rest.
 #
-# Environment: CELLRUN_BUILD (meson build folder), CELLRUN_GUEST (folder of vmlinux and initrd).
+# Environment: CELLRUN_BUILD (meson build folder), CELLRUN_GUEST_DIR (folder of vmlinux and initrd).
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 build=${CELLRUN_BUILD:-$here/build/test}
-guest=${CELLRUN_GUEST:-$here/build/guest}
+guest=${CELLRUN_GUEST_DIR:-$here/build/guest}
 node='' daemon_pid='' failures=0 checks=0
 
 skip() { echo "skipped: $1"; exit 77; }
