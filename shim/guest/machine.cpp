@@ -19,6 +19,7 @@
 #include "shim/guest/network.hpp"
 #include "shim/guest/paths.hpp"
 #include "shim/guest/port.hpp"
+#include "shim/guest/timer_check.hpp"
 #include "shim/wire/frame.hpp"
 
 namespace cellrund::guest {
@@ -86,6 +87,7 @@ std::uint64_t event_count(const std::string& file, std::string_view key) {
 base::Result<base::UniqueFd> Machine::open_channel() {
   const base::UniqueFd initramfs = CR_TRY(leave_initramfs());
   CR_CHECK(mount_kernel_filesystems());
+  CR_CHECK(check_timer_speed());
   PortFinder finder = CR_TRY(PortFinder::create());
   CR_CHECK(load_modules(initramfs.get()));
   // The guest's memory is the workload's; when it runs out, the workload dies and not its keeper.
