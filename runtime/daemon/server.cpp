@@ -203,8 +203,12 @@ base::Result<std::unique_ptr<Server>> Server::start(ServerOptions options, cell:
   if (!wake) {
     return Error::from_errno("eventfd");
   }
-  return std::unique_ptr<Server>(new Server(
-      std::make_unique<Impl>(std::move(options), node, std::move(ordinary), std::move(admin), std::move(wake))));
+  try {
+    return std::unique_ptr<Server>(new Server(
+        std::make_unique<Impl>(std::move(options), node, std::move(ordinary), std::move(admin), std::move(wake))));
+  } catch (const std::system_error& error) {
+    return Error(Errc::kResourceExhausted, std::string("start the server: ") + error.what());
+  }
 }
 
 }  // namespace cellrund::daemon

@@ -48,7 +48,8 @@ class Context {
   [[nodiscard]] const Style& style() const noexcept { return style_; }
   [[nodiscard]] Format format() const noexcept { return style_.format; }
   [[nodiscard]] const std::vector<std::string>& environment() const noexcept { return environment_; }
-  [[nodiscard]] const std::string& config_file() const noexcept { return config_file_; }
+  // The configuration file that was named by flag or environment; empty: the default one.
+  [[nodiscard]] std::string named_config() const { return config_must_exist_ ? config_file_ : std::string(); }
 
   base::Result<daemon::LoadedConfig, Failed> load_config() const;
   // --socket, or else the configured one.

@@ -13,6 +13,7 @@ using base::Error;
 
 // Replaces this process by a helper. The containerd client and the residue probes would make every start of the CLI pay
 // for libraries that only these commands need.
+// Returns only to say why it could not.
 Outcome become(const std::string& program, std::vector<std::string> words, const std::vector<std::string>& environment) {
   words.insert(words.begin(), program);
   std::vector<char*> argv;
@@ -101,12 +102,19 @@ Outcome image(Context& context) {
 
 Outcome residue_scan(Context& context) {
   const daemon::LoadedConfig loaded = CR_TRY(context.load_config());
-  const daemon::Config::Paths& paths = loaded.config.paths;
-  std::vector<std::string> words = {"--run-dir", paths.run, "--state-dir", paths.state};
+  std::vector<std::string> words;
+  if (const std::string config = context.named_config(); !config.empty()) {
+    words.insert(words.end(), {"--config", config});
+  }
+  if (context.arguments().has("all-tags")) {
+    words.emplace_back("--all-tags");
+  }
   if (context.style().json()) {
     words.insert(words.end(), {"-o", "json"});
   }
-  return become(paths.shim + "/cellsweep", std::move(words), context.environment());
+  Outcome outcome = become(loaded.config.paths.shim + "/cellsweep", std::move(words), context.environment());
+  outcome.error().exit_code = kExitUntold;
+  return outcome;
 }
 
 }  // namespace cellrund::cli
