@@ -7,6 +7,7 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <charconv>
 
 #include "admit/trust.hpp"
@@ -151,13 +152,20 @@ void check_disk(Report& report, const std::string& state_dir) {
                 "at least 1Gi is needed for images, logs and the ledger");
 }
 
+bool has_microvm(const daemon::Config& config) {
+  const std::vector<std::string>& lanes = config.lanes.enabled;
+  return std::find(lanes.begin(), lanes.end(), "microvm") != lanes.end();
+}
+
 void check_host(Report& report, const daemon::Config& config) {
   report.add("host", "root", ::geteuid() == 0 ? Finding::kOk : Finding::kUntold,
              ::geteuid() == 0 ? "yes" : "no: some checks cannot look", ::geteuid() == 0 ? "" : "run it as root");
   check_kernel(report);
   check_cgroups(report);
-  check_kvm(report, config.lanes.allow_emulated_tier2);
-  check_program(report, "qemu-system-x86_64", "qemu-system-x86");
+  if (has_microvm(config)) {
+    check_kvm(report, config.lanes.allow_emulated_tier2);
+    check_program(report, "qemu-system-x86_64", "qemu-system-x86");
+  }
   report.expect("host", "containerd", ::access(config.containerd.binary.c_str(), X_OK) == 0, config.containerd.binary,
                 "apt-get install containerd, or set containerd.binary");
   check_program(report, "mkfs.erofs", "erofs-utils");
@@ -167,9 +175,16 @@ void check_host(Report& report, const daemon::Config& config) {
 }
 
 void check_files(Report& report, const daemon::Config& config) {
-  for (const char* helper : {"containerd-shim-cellrun-v2", "cellrun-keeper", "cellrun-unpack", "cell-init"}) {
+  std::vector<std::string> helpers = {"cellrun-keeper", "cellrun-unpack", "cell-init", "cellrun-image", "cellsweep"};
+  if (has_microvm(config)) {
+    helpers.emplace_back("containerd-shim-cellrun-v2");
+  }
+  for (const std::string& helper : helpers) {
     const std::string path = config.paths.shim + "/" + helper;
     report.expect("node", helper, ::access(path.c_str(), X_OK) == 0, path, "install cellrun completely, or set paths.shim");
+  }
+  if (!has_microvm(config)) {
+    return;
   }
   for (const char* file : {"vmlinux", "initrd"}) {
     const std::string path = config.paths.guest + "/" + file;

@@ -40,6 +40,9 @@ Outcome set_draining(const Context& context, bool draining) {
   return print(draining ? "draining: no new jobs; running ones end\n" : "accepting jobs\n") ? 0 : kExitOurs;
 }
 
+// For people: rounded down, as the exact number has ten digits.
+std::string mebibytes(std::uint64_t bytes) { return std::to_string(bytes >> 20U) + "Mi"; }
+
 std::string joined(const std::vector<std::string>& words) {
   std::string out;
   for (const std::string& word : words) {
@@ -71,7 +74,7 @@ Outcome capacity(Context& context) {
   }
   std::string out = table({"RESOURCE", "USED", "TOTAL"},
                           {{"cpu", model::format_cpu_millis(c.cpu_millis_used), model::format_cpu_millis(c.cpu_millis_total)},
-                           {"memory", model::format_bytes(c.memory_bytes_used), model::format_bytes(c.memory_bytes_total)},
+                           {"memory", mebibytes(c.memory_bytes_used), mebibytes(c.memory_bytes_total)},
                            {"cells", std::to_string(c.cells_used), std::to_string(c.cells_total)},
                            {"quarantined", std::to_string(c.cells_quarantined), "-"},
                            {"queue", std::to_string(c.queued), std::to_string(c.queue_limit)}});
