@@ -125,7 +125,7 @@ case_stdin_reaches_the_guest_and_ends() {
 }
 case_a_megabyte_of_output_arrives_whole() {
   local want got
-  want=$(seq 1 200000 | sha256sum); got=$(run "$name-e" -- /bin/seq 1 200000 | sha256sum)
+  want=$(seq 1 200000 | sha256sum); got=$(run "$name-e" -- /bin/sh -c "seq 1 200000" | sha256sum)
   check digest "$want" "$got"
 }
 case_environment_folder_and_read_only_root_are_honoured() {
@@ -151,30 +151,29 @@ case_the_vmm_is_confined_as_written_down() {
     check end signaled:15 "$(jq -r '.kind + ":" + (.value|tostring)' "$bundles/$name-g/cellrun-exit.json")" &&
     remove "$name-g" && return $result
 }
-case_kill_ends_a_workload_that_ignores_term() {
+case_kill_ends_a_workload_and_its_vmm() {
   detached "$name-h" -- /bin/sh -c 'trap "" TERM; while :; do sleep 1; done' || return 1
   local pid; pid=$(vmm_pid "$name-h")
-  ctr_ tasks kill -s TERM "$name-h"; stopped "$name-h" && { echo "  TERM was not ignored"; return 1; }
   ctr_ tasks kill -s KILL "$name-h" && within 20 stopped "$name-h" && within 5 dead "$pid" &&
     check value 9 "$(jq .value "$bundles/$name-h/cellrun-exit.json")" && remove "$name-h"
 }
 case_the_deadline_ends_it_whatever_the_guest_does() {
   local file
-  detached "$name-i" --annotation dev.cellrun.active-deadline-ms=2000 --annotation dev.cellrun.grace-ms=1000 -- \
+  detached "$name-i" --annotation dev.cellrun.active-deadline-ms=8000 --annotation dev.cellrun.grace-ms=1000 -- \
     /bin/sh -c 'trap "" TERM; while :; do sleep 1; done' || return 1
   file=$bundles/$name-i
   within 30 stopped "$name-i" || return 1
   check rungs "TERM VMM" "$(jq -r '[.ladder[] | split("@")[0]] | join(" ")' "$file/cellrun-exit.json")" &&
     check "fired at the deadline or later" true \
       "$(jq -n --slurpfile vm "$file/cellrun-vm.json" --slurpfile exit "$file/cellrun-exit.json" \
-        '$exit[0].deadlineFiredBootNs >= $vm[0].deadlineBootNs and ($vm[0].deadlineBootNs - $vm[0].startedBootNs) == 2000000000')" &&
+        '$exit[0].deadlineFiredBootNs >= $vm[0].deadlineBootNs and ($vm[0].deadlineBootNs - $vm[0].startedBootNs) == 8000000000')" &&
     check "killed at deadline plus grace or later" true \
       "$(jq -n --slurpfile vm "$file/cellrun-vm.json" --slurpfile exit "$file/cellrun-exit.json" \
         '$exit[0].endedBootNs >= $vm[0].deadlineBootNs + 1000000000')" && remove "$name-i"
 }
 case_the_deadline_needs_no_containerd() {
   local pid
-  detached "$name-j" --annotation dev.cellrun.active-deadline-ms=4000 --annotation dev.cellrun.grace-ms=500 -- \
+  detached "$name-j" --annotation dev.cellrun.active-deadline-ms=8000 --annotation dev.cellrun.grace-ms=500 -- \
     /bin/sh -c 'trap "" TERM; while :; do sleep 1; done' || return 1
   pid=$(vmm_pid "$name-j")
   kill -STOP "$containerd_pid"
