@@ -205,10 +205,10 @@ TEST_CASE("a writable root keeps to its size; files and working folder are there
       "busybox pwd; busybox cat /etc/resolv.conf; echo ok > /etc/mine && busybox cat /etc/mine; busybox dd if=/dev/zero of=/big bs=1M count=8");
   workload.read_only_root = false;
   workload.writable_root_bytes = 1 << 20;
-  workload.cwd = "/work/here";
+  workload.cwd = "/srv/here";
   workload.files = {{"/etc/resolv.conf", 0644, "nameserver 100.64.0.1\n"}};
   const CellRun run = run_cell(workload);
-  CHECK(contains(run.out, "/work/here\nnameserver 100.64.0.1\n"));
+  CHECK(contains(run.out, "/srv/here\nnameserver 100.64.0.1\n"));
   // The image's /etc belongs to root and the workload does not.
   CHECK(contains(run.err, "can't create /etc/mine: Permission denied"));
 }

@@ -15,7 +15,7 @@ Workload full() {
   Workload w;
   w.args = {"/bin/sh", "-c", ""};
   w.env = {"A=1", "EMPTY="};
-  w.cwd = "/work/dir";
+  w.cwd = "/srv/dir";
   w.uid = 1000;
   w.gid = 1001;
   w.additional_gids = {5, 6};
