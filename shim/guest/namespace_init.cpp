@@ -118,9 +118,7 @@ base::Status take_stdio(const WorkloadStdio& stdio) {
 
 // Back to what a freshly executed program expects; cell-init blocks and ignores signals and is favoured by schedulers.
 base::Status reset_process_attributes(const wire::Workload& workload) {
-  for (int signo = 1; signo < NSIG; ++signo) {
-    (void)::signal(signo, SIG_DFL);  // fails for SIGKILL and SIGSTOP, as it should
-  }
+  (void)::signal(SIGPIPE, SIG_DFL);  // the only one that cell-init changes, and it is started with defaults
   sigset_t none;
   (void)::sigemptyset(&none);
   if (::sigprocmask(SIG_SETMASK, &none, nullptr) != 0) {
