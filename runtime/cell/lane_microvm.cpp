@@ -229,7 +229,7 @@ class MicrovmLane final : public Lane {
   }
 
   // QEMU itself, and under emulation its translation cache (the shim caps it at 64 MiB).
-  std::uint64_t memory_overhead() const override { return (options_.emulated ? 192ULL : 96ULL) << 20U; }
+  std::uint64_t memory_overhead() const override { return (options_.emulated ? 192ULL : 128ULL) << 20U; }
   bool uses_containerd() const override { return true; }
 
   base::Result<std::unique_ptr<RunningCell>, StartFailure> start(CellPlan plan, base::Deadline deadline,
