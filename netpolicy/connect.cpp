@@ -1,8 +1,11 @@
 // Router::connect(): a cell's network from a spare one to a proven one.
+#include <sys/socket.h>
+
 #include <array>
 
 #include "netpolicy/attach.hpp"
 #include "netpolicy/canary.hpp"
+#include "netpolicy/firewall.hpp"
 #include "netpolicy/names.hpp"
 #include "netpolicy/netns.hpp"
 #include "netpolicy/router.hpp"
@@ -21,6 +24,7 @@ constexpr std::uint32_t kLoopback = 1;
 // What exists once connect() is through, by identity, and what was proven about it.
 struct Made {
   base::UniqueFd netns;
+  std::string netns_cookie;  // ":N", or empty before kernel 5.14
   Attachment attachment;
   std::array<std::uint32_t, 4> maps{};  // config, control, counters, decisions
   base::BootTime read_back;
@@ -69,6 +73,14 @@ model::Inventory intent(const model::CellName& name, const std::string& run_dir,
   return items;
 }
 
+// SO_NETNS_COOKIE of the socket's namespace. Inode numbers of namespaces are reused as soon as one is gone; this is not.
+std::string cookie_of(int socket) {
+  std::uint64_t cookie = 0;
+  socklen_t size = sizeof cookie;
+  constexpr int kNetnsCookie = 71;  // asm-generic/socket.h
+  return ::getsockopt(socket, SOL_SOCKET, kNetnsCookie, &cookie, &size) == 0 ? ":" + std::to_string(cookie) : "";
+}
+
 std::string text(const base::FileId& id) {
   return std::to_string(id.dev) + ":" + std::to_string(id.ino);
 }
@@ -77,7 +89,7 @@ base::Status write_identities(const model::CellName& name, const std::string& ru
                               const Made& made, model::Journal& journal) {
   const Attachment& attached = made.attachment;
   const model::Inventory items{
-      {ItemKind::kNetns, cell_netns(run_dir, name), text(CR_TRY(base::file_id(made.netns.get())))},
+      {ItemKind::kNetns, cell_netns(run_dir, name), text(CR_TRY(base::file_id(made.netns.get()))) + made.netns_cookie},
       {ItemKind::kLink, name.host_link(), std::to_string(made.attachment.ifindex) + "@" + text(router)},
       {ItemKind::kBpfPin, pin_dir(run_dir, name), text(CR_TRY(base::file_id(pin_dir(run_dir, name))))},
       {ItemKind::kBpfProgram, program_out_name(name), std::to_string(attached.program_out)},
@@ -113,12 +125,14 @@ base::Result<NetworkedCell> Router::connect(const model::CellName& name, model::
     const LoadedFilter filter = CR_TRY(state_->program.load(name, config));
     const AttachedFilter attached = CR_TRY(attach_filter(filter, state_->attach, spare.router.ifindex, spare.hooks,
                                                          pin_dir(run_dir, name), spare.router.rtnl));
+    CR_CHECK(expect_firewall(state_->firewall));
     Made made;
     made.read_back = base::BootTime::now();
     CR_CHECK(set_up(spare, network, attached));
     made.canary = CR_TRY(run_canary(
         {spare.cell.packets.get(), spare.cell.ifindex}, {spare.router.packets.get(), spare.router.ifindex}, config,
         filter.counters().fd.get(), filter.decisions().fd.get(), expect_blocked, base::Deadline::after(kCanaryBudget)));
+    made.netns_cookie = cookie_of(spare.cell.packets.get());
     made.netns = std::move(spare.netns);
     made.attachment = attached.attachment();
     made.maps = {filter.config().id, filter.control().id, filter.counters().id, filter.decisions().id};
@@ -142,7 +156,7 @@ base::Result<NetworkedCell> Router::connect(const model::CellName& name, model::
   interface.address = format_ipv4(network.cell);
   interface.gateway = format_ipv4(network.gateway);
   return NetworkedCell(run_dir, name, std::move(made.netns), cell_netns(run_dir, name), std::move(interface),
-                       std::move(facts));
+                       std::move(facts), state_->firewall);
 }
 
 }  // namespace cellrund::netpolicy

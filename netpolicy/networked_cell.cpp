@@ -9,6 +9,7 @@
 #include "crypto/digest.hpp"
 #include "netpolicy/account.hpp"
 #include "netpolicy/attach.hpp"
+#include "netpolicy/firewall.hpp"
 #include "netpolicy/names.hpp"
 #include "netpolicy/netns.hpp"
 #include "netpolicy/policy.hpp"
@@ -94,6 +95,7 @@ base::Status NetworkedCell::verify_attached() const {
                     if (ifindex != expected.ifindex) {
                       return Error(base::Errc::kFailedPrecondition, name_.host_link() + " is another link now");
                     }
+                    CR_CHECK(expect_firewall(firewall_));
                     return read_back(expected, pins, rtnl);
                   })
       .context("verify filter of " + name_.marker());

@@ -39,8 +39,8 @@ class NetworkedCell {
   // facts() with the account of now. Final counters must be read before disconnect(), which removes the maps.
   [[nodiscard]] base::Result<model::EgressFacts> read_facts() const;
   // Reads the attachment back again: our two programs and nothing else at both hooks of the same interface, the filter
-  // enforcing, its addresses unchanged. kFailedPrecondition names what differs (the job's reason is then
-  // EgressUnproven).
+  // enforcing, the router's firewall untouched. kFailedPrecondition or kNotFound names what differs (the job's reason is
+  // then EgressUnproven).
   [[nodiscard]] base::Status verify_attached() const;
 
   NetworkedCell(NetworkedCell&&) noexcept = default;
@@ -52,13 +52,14 @@ class NetworkedCell {
  private:
   friend class Router;
   NetworkedCell(std::string run_dir, model::CellName name, base::UniqueFd netns, std::string netns_path,
-                CellInterface interface, model::EgressFacts facts)
+                CellInterface interface, model::EgressFacts facts, std::uint32_t firewall)
       : run_dir_(std::move(run_dir)),
         name_(std::move(name)),
         netns_(std::move(netns)),
         netns_path_(std::move(netns_path)),
         interface_(std::move(interface)),
-        facts_(std::move(facts)) {}
+        facts_(std::move(facts)),
+        firewall_(firewall) {}
 
   std::string run_dir_;
   model::CellName name_;
@@ -66,6 +67,7 @@ class NetworkedCell {
   std::string netns_path_;
   CellInterface interface_;
   model::EgressFacts facts_;
+  std::uint32_t firewall_;  // ruleset generation that connect() found
 };
 
 // The account of a cell from its pins alone, for a daemon that was restarted and no longer has the object: what was

@@ -12,9 +12,9 @@
 #include <cstdio>
 #include <system_error>
 
-#include "base/process.hpp"
 #include "crypto/random.hpp"
 #include "netpolicy/attach.hpp"
+#include "netpolicy/firewall.hpp"
 #include "netpolicy/names.hpp"
 #include "netpolicy/netns.hpp"
 #include "netpolicy/router_state.hpp"
@@ -26,7 +26,6 @@ namespace {
 using base::Errc;
 using base::Error;
 
-constexpr auto kNftBudget = std::chrono::seconds(10);
 constexpr std::uint32_t kLoopback = 1;
 
 base::Result<bool> is_mount_point(const std::string& path) {
@@ -93,37 +92,6 @@ base::Result<std::uint32_t> allow_mark(const std::string& path) {
   return mark;
 }
 
-// Replaced as a whole in one transaction, also at adoption, so that what holds is what this build says. The filters
-// decide; this drops what they did not mark, should one of them be gone.
-std::string ruleset(std::uint32_t mark) {
-  std::array<char, 16> hex{};
-  (void)std::snprintf(hex.data(), hex.size(), "0x%08x", mark);
-  return "table inet cellrun\n"
-         "delete table inet cellrun\n"
-         "table inet cellrun {\n"
-         "  counter unmarked {}\n"
-         "  counter forwarded {}\n"
-         "  counter delivered {}\n"
-         "  chain prerouting {\n"
-         "    type filter hook prerouting priority raw; policy accept;\n"
-         "    iifname \"cj*\" meta mark != " +
-         std::string(hex.data()) +
-         " counter name unmarked drop\n"
-         "  }\n"
-         "  chain forward {\n"
-         "    type filter hook forward priority filter; policy drop;\n"
-         "    counter name forwarded drop\n"
-         "  }\n"
-         "  chain input {\n"
-         "    type filter hook input priority filter; policy drop;\n"
-         "    counter name delivered drop\n"
-         "  }\n"
-         "  chain output {\n"
-         "    type filter hook output priority filter; policy drop;\n"
-         "  }\n"
-         "}\n";
-}
-
 // On a throw-away thread inside the router namespace.
 base::Status configure_here(const std::string& nft, std::uint32_t mark) {
   // `default` is what links that appear later start with.
@@ -144,12 +112,8 @@ base::Status configure_here(const std::string& nft, std::uint32_t mark) {
   for (const auto& [name, value] : kSysctls) {
     CR_CHECK(set_net_sysctl(name, value));
   }
-  base::SpawnOptions command;
-  command.argv = {nft, "-f", "-"};
-  const auto result = CR_TRY(base::run_command(command, ruleset(mark), base::Deadline::after(kNftBudget)));
-  if (result.exit.signaled || result.exit.value != 0) {
-    return Error(Errc::kFailedPrecondition, nft + ": " + result.err.substr(0, 512));
-  }
+  // Also at adoption, so that what holds is what this build says.
+  CR_CHECK(write_firewall(nft, mark));
   // Routing between links comes last: never without the table.
   CR_CHECK(set_net_sysctl("ipv4/ip_forward", "1"));
   Rtnl rtnl = CR_TRY(Rtnl::open());
@@ -208,10 +172,14 @@ base::Result<Router> Router::open(const RouterOptions& options) {
   state->netns = CR_TRY(adopt_or_create(state->netns_path));
   state->netns_id = CR_TRY(base::file_id(state->netns.get()));
   state->allow_mark = CR_TRY(allow_mark(mark_file(options.run_dir, options.node)));
-  const bool tcx = CR_TRY(in_netns(state->netns.get(), [&]() -> base::Result<bool> {
-                            CR_CHECK(configure_here(options.nft, state->allow_mark));
-                            return kernel_has_tcx();
-                          }).context("configure " + state->netns_path));
+  bool tcx = false;
+  auto configured = in_netns(state->netns.get(), [&]() -> base::Status {
+    CR_CHECK(configure_here(options.nft, state->allow_mark));
+    state->firewall = CR_TRY(firewall_generation());
+    tcx = kernel_has_tcx();
+    return base::ok();
+  });
+  CR_CHECK(std::move(configured).context("configure " + state->netns_path));
   if (options.attach == Attach::kTcx && !tcx) {
     return Error(Errc::kUnimplemented, "attach = tcx: this kernel has no tcx links");
   }

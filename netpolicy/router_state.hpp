@@ -20,6 +20,7 @@ struct Router::State {
   base::FileId netns_id;
   Attach attach = Attach::kTcx;
   std::uint32_t allow_mark = 0;
+  std::uint32_t firewall = 0;  // generation after it was written
   FilterProgram program;
   base::UniqueFd drop_all;
   Closer closer;

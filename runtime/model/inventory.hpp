@@ -12,7 +12,7 @@ namespace cellrund::model {
 enum class ItemKind {
   kProcess,         // name: role (vmm, shim, cell-init, box); identity "pid:start_time"
   kCgroup,          // name: absolute path of the directory; identity "dev:ino"
-  kNetns,           // name: path of the bind mount; identity "dev:ino"
+  kNetns,           // name: path of the bind mount; identity "dev:ino:cookie" (SO_NETNS_COOKIE), or "dev:ino"
   kLink,            // name: link name; identity "ifindex@netns_dev:netns_ino"
   kBpfProgram,      // name: program name; identity: id
   kBpfMap,          // name: map name; identity: id

@@ -294,6 +294,55 @@ TEST_CASE("a foreign program in front of the filter is noticed") {
   }
 }
 
+TEST_CASE("a changed firewall is noticed, and no cell connects behind it") {
+  const TestNode node;
+  const Router router = node.open(Attach::kAuto);
+  const NetworkedCell cell = connect(node, router);
+  const auto ns = open_netns(router.netns_path());
+  REQUIRE(ns.ok());
+  const auto flushed = in_netns(ns->get(), [&] {
+    base::SpawnOptions command;
+    command.argv = {"/usr/sbin/nft", "flush", "ruleset"};
+    return base::run_command(command, "", base::Deadline::after(10s));
+  });
+  REQUIRE(flushed.ok());
+  const auto verified = cell.verify_attached();
+  REQUIRE_FALSE(verified.ok());
+  CHECK(verified.error().message().find("firewall") != std::string::npos);
+  Recorder journal;
+  const auto second = router.connect(node.cell(1), journal);
+  REQUIRE_FALSE(second.ok());
+  CHECK(second.error().code() == base::Errc::kFailedPrecondition);
+  const Router reopened = node.open(Attach::kAuto);  // writes it anew
+  CHECK(disconnect(node.cell(1), node.run_dir).empty());
+  (void)connect(node, reopened, 1);
+}
+
+TEST_CASE("cells connect and disconnect side by side") {
+  const TestNode node;
+  const Router router = node.open(Attach::kAuto);
+  std::vector<std::jthread> threads;
+  std::atomic<int> good{0};
+  for (std::uint32_t slot = 0; slot < 4; ++slot) {
+    threads.emplace_back([&, slot] {
+      for (int round = 0; round < 5; ++round) {
+        Recorder journal;
+        const auto cell = router.connect(node.cell(slot), journal);
+        if (cell.ok() && cell->verify_attached().ok() && cell->read_facts().ok() &&
+            cell->facts().canary_blocked == cell->facts().canary_sent && disconnect(node.cell(slot), node.run_dir).empty()) {
+          ++good;
+        }
+      }
+    });
+  }
+  threads.clear();
+  CHECK(good == 20);
+  CHECK(router_received(router) == 0);
+  for (std::uint32_t slot = 0; slot < 4; ++slot) {
+    check_nothing_left(node, node.cell(slot));
+  }
+}
+
 TEST_CASE("a killed network stays up and lets nothing through, and says why") {
   const TestNode node;
   const Router router = node.open(Attach::kAuto);

@@ -1,0 +1,23 @@
+// The nftables table of the router namespace: drops what no filter marked, whatever happens to the filters. Written once
+// per node; afterwards the kernel's ruleset generation tells whether anybody changed it.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "base/result.hpp"
+
+namespace cellrund::netpolicy {
+
+// Both act on the calling (throw-away) thread's namespace.
+
+// Replaces table `inet cellrun` in one transaction by `nft -f -`: links whose name starts with "cj" are the cells'.
+base::Status write_firewall(const std::string& nft, std::uint32_t allow_mark);
+
+// Grows with every change of any table in this namespace (NFT_MSG_GETGEN, linux/netfilter/nf_tables.h).
+base::Result<std::uint32_t> firewall_generation();
+
+// kFailedPrecondition when it is another one by now.
+base::Status expect_firewall(std::uint32_t generation);
+
+}  // namespace cellrund::netpolicy
