@@ -98,8 +98,9 @@ TEST_CASE("the pids limit holds and is reported") {
 }
 
 TEST_CASE("memory hogs are killed, their keeper is not, and says so") {
-  // A line without end, four times: together more than the machine has, each less than what it would refuse at once.
-  const CellRun run = g_boot->run(shell("for i in 1 2 3 4; do busybox sort /dev/zero & done; wait; exit 9"));
+  // Strings that double, in four processes: together more than the machine has before one asks for too much at once.
+  const CellRun run = g_boot->run(shell(
+      "for i in 1 2 3 4; do busybox awk 'BEGIN { s = \"x\"; while (1) s = s s }' & done; wait; exit 9"));
   check_ended(run, wire::ExitKind::kExited, 9);
   CHECK(run.exit->oom_killed);
 }
