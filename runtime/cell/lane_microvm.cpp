@@ -309,11 +309,12 @@ class MicrovmLane final : public Lane {
     if (error.code() == Errc::kDeadlineExceeded) {
       return {Reason::kStartDeadlineExceeded, error.message()};
     }
+    // The shim's own report tells a guest that never came up from a containerd that went away.
+    if (auto end = read_shim_exit(bundle, std::nullopt); end.ok()) {
+      return {Reason::kAgentUnreachable, end->message.empty() ? error.message() : end->message};
+    }
     if (error.code() == Errc::kUnavailable) {
       return {Reason::kRuntimeDied, error.message()};
-    }
-    if (auto end = read_shim_exit(bundle, std::nullopt); end.ok() && end->kind == EndKind::kAgentUnreachable) {
-      return {Reason::kAgentUnreachable, end->message};
     }
     return {reason, error.message()};
   }

@@ -38,7 +38,8 @@ check "$parallel jobs eight at a time all succeed" equal "$bad" 0
 
 after=$(host_state)
 check "the host is as it was" equal "$after" "$before"
-check "the daemon's descriptors are as they were" [ "$(ls "/proc/$daemon_pid/fd" | wc -l)" -le $((fds_before + 2)) ]
+fds_after=$(ls "/proc/$daemon_pid/fd" | wc -l)
+check "the daemon's descriptors are as they were ($fds_before before, $fds_after after)" [ "$fds_after" -le $((fds_before + 2)) ]
 rss_after=$(awk '/VmRSS/ {print $2}' "/proc/$daemon_pid/status")
 say "daemon RSS: $rss_before kB before, $rss_after kB after"
 check "the daemon did not grow by more than 8 MiB" [ $((rss_after - rss_before)) -le 8192 ]
