@@ -28,10 +28,10 @@ constexpr std::array<int, 18> kKept{
 };
 
 // Administrative calls that neither we nor any child of ours makes.
-constexpr std::array<const char*, 35> kDenied{
+constexpr std::array<const char*, 34> kDenied{
     "acct",          "add_key",       "adjtimex",     "clock_adjtime",  "clock_settime", "delete_module", "finit_module",
     "init_module",   "io_uring_setup", "ioperm",      "iopl",           "kexec_file_load", "kexec_load",  "keyctl",
-    "lookup_dcookie", "mbind",        "migrate_pages", "move_pages",    "nfsservctl",    "open_by_handle_at", "perf_event_open",
+    "lookup_dcookie", "mbind",        "migrate_pages", "move_pages",    "nfsservctl",    "perf_event_open",
     "process_vm_readv", "process_vm_writev", "ptrace", "quotactl",      "reboot",        "request_key",   "set_mempolicy",
     "settimeofday",  "swapoff",       "swapon",       "syslog",         "uselib",        "userfaultfd",   "vhangup",
 };
