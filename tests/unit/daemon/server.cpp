@@ -159,8 +159,8 @@ TEST_CASE("more connections than allowed are turned away with a reason, and room
   }
   for (int i = 0;; ++i) {  // the closed ones are noticed
     REQUIRE(i < 1000);
-    api::Client again = connect(run.socket());
-    if (answers(again)) {
+    auto again = api::Client::connect(run.socket(), base::Deadline::after(5s));
+    if (again.ok() && answers(*again)) {
       break;
     }
   }
@@ -170,13 +170,14 @@ TEST_CASE("thousands of connections that come and go leave the server well") {
   const Run run;
   FakeNode node;
   const auto server = daemon::Server::start(run.options(), node).value();
+  // A burst may find the backlog full (unix(7): EAGAIN); what counts is that the server is well afterwards.
   for (int i = 0; i < 3000; ++i) {
-    (void)connect(run.socket());
+    (void)api::Client::connect(run.socket(), base::Deadline::after(5s));
   }
   for (int i = 0;; ++i) {
     REQUIRE(i < 1000);
-    api::Client client = connect(run.socket());
-    if (answers(client)) {
+    auto client = api::Client::connect(run.socket(), base::Deadline::after(5s));
+    if (client.ok() && answers(*client)) {
       break;
     }
   }
