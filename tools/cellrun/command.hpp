@@ -80,7 +80,19 @@ struct Command {
 // -o, --json, --config, --socket, --help
 [[nodiscard]] const std::vector<Flag>& global_flags();
 
-// The one response type that this request is answered with, or what the daemon said instead.
+// The one response type that was asked for, or what the daemon said instead.
+template <typename Reply>
+base::Result<Reply, Failed> reply_in(api::Response response) {
+  if (auto* failure = std::get_if<api::Failure>(&response)) {
+    return failed(std::move(*failure));
+  }
+  if (auto* reply = std::get_if<Reply>(&response)) {
+    return std::move(*reply);
+  }
+  return failed(base::Error(base::Errc::kUnknown, "cellrund answered with something else"),
+                "cellrun and cellrund may be of different versions: cellrun version");
+}
+
 template <typename Reply>
 base::Result<Reply, Failed> ask(api::Client& client, const api::Request& request,
                                 base::Nanoseconds budget = std::chrono::seconds(30)) {
@@ -88,14 +100,7 @@ base::Result<Reply, Failed> ask(api::Client& client, const api::Request& request
   if (!response) {
     return failed(response.error());
   }
-  if (auto* failure = std::get_if<api::Failure>(&*response)) {
-    return failed(std::move(*failure));
-  }
-  if (auto* reply = std::get_if<Reply>(&*response)) {
-    return std::move(*reply);
-  }
-  return failed(base::Error(base::Errc::kUnknown, "cellrund answered with something else"),
-                "cellrun and cellrund may be of different versions: cellrun version");
+  return reply_in<Reply>(std::move(*response));
 }
 
 // What a user wrote for a job: a whole uid, a unique beginning of one, or a unique name.

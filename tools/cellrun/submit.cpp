@@ -87,6 +87,43 @@ Woken wait_for(int fd, int signals) {
   return (waits[0].revents & POLLIN) != 0 ? Woken::kSignal : Woken::kReadable;
 }
 
+// A connection to a daemon that comes back; nullopt after a signal to us. `signals` may be -1: they then do what they always do.
+base::Result<std::optional<api::Client>, Failed> reconnect(const Context& context, const std::string& uid, const Error& cause,
+                                                           int signals) {
+  const base::Deadline deadline = base::Deadline::after(kReconnectBudget);
+  while (!deadline.expired()) {
+    pollfd signal{signals, POLLIN, 0};
+    if (::poll(&signal, 1, kReconnectPauseMs) > 0) {
+      return std::optional<api::Client>();
+    }
+    base::Result<api::Client, Failed> client = context.connect();
+    if (client) {
+      return std::optional<api::Client>(std::move(*client));
+    }
+  }
+  Failed lost = uid.empty() ? failed(cause.clone().context("submit"), "whether the job was accepted is not known: submit the same envelope "
+                                                                      "again once cellrund is back, it runs once")
+                            : failed(cause.clone().context("follow job " + uid),
+                                     "the job is not affected: cellrun wait " + uid + " once cellrund is back");
+  lost.exit_code = kExitUnreachable;
+  return lost;
+}
+
+// The daemon's answer to the envelope. The same bytes are the same job, so a daemon that went away before it answered is
+// asked again.
+base::Result<api::Submitted, Failed> hand_over(const Context& context, api::Client& client, const std::string& envelope) {
+  for (;;) {
+    base::Result<api::Response> response = client.call(api::Submit{envelope}, base::Deadline::after(kAnswerBudget));
+    if (response) {
+      return reply_in<api::Submitted>(std::move(*response));
+    }
+    if (response.error().code() != Errc::kUnavailable) {
+      return failed(response.error());
+    }
+    client = std::move(*CR_TRY(reconnect(context, {}, response.error(), -1)));  // no signals, so there is a client
+  }
+}
+
 // Follows one job over as many connections as it takes.
 class Follower {
  public:
@@ -103,7 +140,7 @@ class Follower {
       if (job) {
         return std::move(*job);
       }
-      std::optional<api::Client> next = CR_TRY(reconnect(job.error()));
+      std::optional<api::Client> next = CR_TRY(reconnect(context_, uid_, job.error(), signals_));
       if (!next) {
         return std::optional<api::Job>();
       }
@@ -141,25 +178,6 @@ class Follower {
       return std::optional<api::Job>(std::move(*job));
     }
     return Error(Errc::kUnavailable, "cellrund answered with something else than a job");
-  }
-
-  // nullopt after a signal to us.
-  base::Result<std::optional<api::Client>, Failed> reconnect(const Error& cause) {
-    const base::Deadline deadline = base::Deadline::after(kReconnectBudget);
-    while (!deadline.expired()) {
-      pollfd signal{signals_, POLLIN, 0};
-      if (::poll(&signal, 1, kReconnectPauseMs) > 0) {
-        return std::optional<api::Client>();
-      }
-      base::Result<api::Client, Failed> client = context_.connect();
-      if (client) {
-        return std::optional<api::Client>(std::move(*client));
-      }
-    }
-    Failed lost = failed(cause.clone().context("follow job " + uid_),
-                         "the job is not affected: cellrun wait " + uid_ + " once cellrund is back");
-    lost.exit_code = kExitUnreachable;
-    return lost;
   }
 
   const Context& context_;
@@ -218,7 +236,7 @@ int exit_code_of(const api::Job& job) {
 Outcome submit(Context& context) {
   const std::string envelope = CR_TRY(envelope_of(context));
   api::Client client = CR_TRY(context.connect());
-  base::Result<api::Submitted, Failed> submitted = ask<api::Submitted>(client, api::Submit{envelope});
+  base::Result<api::Submitted, Failed> submitted = hand_over(context, client, envelope);
   if (!submitted) {
     if (submitted.error().failure.reason != model::Reason::kNone) {
       api::Job refused;
