@@ -91,6 +91,11 @@ Status boot_under_kvm(const Config& config, const GuestImages& images) {
     }
     loop.stop();
   };
+  callbacks.restarted = [&] {
+    outcome = Error(Errc::kUnavailable, "the guest restarted instead of coming up");
+    loop.stop();
+  };
+  callbacks.committed = [](Status) {};  // never asked for
   callbacks.died = [&](base::ExitStatus) {
     outcome = Error(Errc::kUnavailable, "QEMU ended");
     loop.stop();

@@ -22,7 +22,7 @@ struct Config {
   std::uint32_t uid_base = 2'000'000'000;  // uid_range = [base, count]: VMMs of tasks that name no uid themselves
   std::uint32_t uid_count = 1000;
   std::string state_dir = "/var/lib/cellrun/shim";  // boot probe's answer, digests, uid locks, images in the making
-  std::chrono::seconds boot_timeout{60};            // QEMU's start to the guest's READY
+  std::chrono::seconds boot_timeout{120};           // QEMU's start to the guest's READY
   std::chrono::seconds probe_timeout{8};            // accel = "auto": a KVM boot that takes longer counts as none
 };
 

@@ -136,27 +136,58 @@ void Machine::on_qmp() {
     return;
   }
   const auto steps = qmp_.feed({buffer.data(), static_cast<std::size_t>(n)});
-  std::optional<Result<VmmStatus>> outcome;
   if (!steps.ok()) {
-    outcome = Result<VmmStatus>(steps.error().clone());
-  } else {
-    for (const Qmp::Step step : *steps) {
-      if (step == Qmp::Step::kReady) {
-        // The main loop runs, so every option has taken effect, and no instruction of the guest has run yet.
-        outcome = check_vmm(id().pid, expected_);
-        if (outcome->ok()) {
-          qmp_.cont();
-        }
+    refuse(steps.error().clone());
+    return;
+  }
+  for (const Qmp::Step step : *steps) {
+    if (step == Qmp::Step::kReady) {
+      // The main loop runs, so every option has taken effect, and no instruction of the guest has run yet.
+      auto status = check_vmm(id().pid, expected_);
+      if (!status.ok()) {
+        refuse(std::move(status).error());
+        return;
       }
+      qmp_.cont();
+      if (Status sent = flush_qmp(); !sent.ok()) {
+        refuse(std::move(sent).error());
+        return;
+      }
+      checked_ = true;
+      callbacks_.checked(std::move(status));
+    } else if (step == Qmp::Step::kRestarted) {
+      callbacks_.restarted();
+    } else if (step == Qmp::Step::kCommitted) {
+      callbacks_.committed(base::ok());
     }
   }
-  const std::string out = qmp_.take_output();
-  if (!out.empty() && ::send(qmp_fd_.get(), out.data(), out.size(), MSG_DONTWAIT | MSG_NOSIGNAL) !=
-                          static_cast<ssize_t>(out.size())) {
-    outcome = Result<VmmStatus>(Error(base::Errc::kUnavailable, "QMP: the VMM does not listen"));
+  if (Status sent = flush_qmp(); !sent.ok()) {
+    refuse(std::move(sent).error());
   }
-  if (outcome.has_value()) {
-    callbacks_.checked(*std::move(outcome));
+}
+
+// QMP went wrong: the step that waits for it fails.
+void Machine::refuse(Error error) {
+  if (checked_) {
+    callbacks_.committed(std::move(error));
+  } else {
+    callbacks_.checked(std::move(error));
+  }
+}
+
+Status Machine::flush_qmp() {
+  const std::string out = qmp_.take_output();
+  if (!out.empty() && (!qmp_fd_ || ::send(qmp_fd_.get(), out.data(), out.size(), MSG_DONTWAIT | MSG_NOSIGNAL) !=
+                                       static_cast<ssize_t>(out.size()))) {
+    return Error(base::Errc::kUnavailable, "QMP: the VMM does not listen");
+  }
+  return base::ok();
+}
+
+void Machine::commit() {
+  qmp_.end_on_reset();
+  if (Status sent = flush_qmp(); !sent.ok()) {
+    refuse(std::move(sent).error());
   }
 }
 

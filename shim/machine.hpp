@@ -45,6 +45,10 @@ class Machine {
     // The VMM was checked and runs, or it was not as promised.
     std::function<void(base::Result<VmmStatus>)> checked;
     std::function<void(wire::Event&)> event;
+    // The guest reset itself and boots again; only before commit().
+    std::function<void()> restarted;
+    // commit() holds; or QMP went wrong, before it or after.
+    std::function<void(base::Status)> committed;
     std::function<void(base::ExitStatus)> died;
   };
 
@@ -73,6 +77,8 @@ class Machine {
       return result;
     }
   }
+  // From then on a reset of the guest is the end of the machine; committed() follows. After checked(), once.
+  void commit();
   // SIGKILL; died() follows.
   void kill();
 
@@ -81,6 +87,8 @@ class Machine {
       : loop_(loop), children_(children), callbacks_(std::move(callbacks)), session_(std::move(session)) {}
 
   void on_qmp();
+  base::Status flush_qmp();
+  void refuse(base::Error error);
   void on_agent(std::uint32_t events);
   // Reads once; false at the end of the channel, or when there is nothing to read.
   bool read_agent();
@@ -98,6 +106,7 @@ class Machine {
   Qmp qmp_;
   wire::HostSession session_;
   std::string errors_;
+  bool checked_ = false;
   bool reaped_ = false;
 };
 

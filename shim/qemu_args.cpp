@@ -52,7 +52,9 @@ std::vector<std::string> qemu_arguments(const QemuPlan& plan) {
   std::vector<std::string> args{
       plan.qemu_path,
       "-name", "guest=" + plan.name + ",debug-threads=on",
-      "-nodefaults", "-no-user-config", "-no-reboot", "-S",
+      "-nodefaults", "-no-user-config", "-S",
+      // Until START a guest that came up wrong may start over; then Machine::commit() makes a reset the machine's end.
+      "-action", "reboot=reset",
       "-display", "none", "-monitor", "none", "-serial", "none", "-parallel", "none",
       "-msg", "timestamp=on",
       "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",

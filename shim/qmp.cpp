@@ -60,36 +60,38 @@ Result<Qmp::Step> Qmp::line(std::string_view text) {
   }
   const base::json::Value value = CR_TRY(base::json::parse(text, {.max_bytes = kMaxLine, .max_depth = 16}));
   if (value.find("event") != nullptr) {
-    return Step::kNothing;  // the process's own end tells what matters
+    const std::string* event = value.find("event")->as_string();
+    // Others tell nothing that the process's own end does not.
+    return event != nullptr && *event == "RESET" ? Step::kRestarted : Step::kNothing;
   }
   if (value.find("error") != nullptr) {
     return Error(Errc::kFailedPrecondition, "a command was refused");
   }
-  if (state_ == State::kGreeting && value.find("QMP") != nullptr) {
+  if (!greeted_ && value.find("QMP") != nullptr) {
     version_ = version_text(value);
     if (version_.empty()) {
       return Error(Errc::kInvalidArgument, "the greeting names no version");
     }
-    state_ = State::kCapabilities;
-    out_ += "{\"execute\":\"qmp_capabilities\"}\n";
+    greeted_ = true;
+    execute(R"("qmp_capabilities")", Step::kReady);
     return Step::kGreeted;
   }
-  if (value.find("return") != nullptr && state_ == State::kCapabilities) {
-    state_ = State::kIdle;
-    return Step::kReady;
-  }
-  if (value.find("return") != nullptr && state_ == State::kCont) {
-    state_ = State::kRunning;
-    return Step::kRunning;
+  if (value.find("return") != nullptr && !expected_.empty()) {
+    const Step step = expected_.front();
+    expected_.pop_front();
+    return step;
   }
   return Error(Errc::kInvalidArgument, "an answer out of turn");
 }
 
-void Qmp::cont() {
-  CR_ASSERT(state_ == State::kIdle);
-  state_ = State::kCont;
-  out_ += "{\"execute\":\"cont\"}\n";
+void Qmp::execute(std::string_view command, Step answered) {
+  out_ += "{\"execute\":" + std::string(command) + "}\n";
+  expected_.push_back(answered);
 }
+
+void Qmp::cont() { execute(R"("cont")", Step::kRunning); }
+
+void Qmp::end_on_reset() { execute(R"("set-action","arguments":{"reboot":"shutdown"})", Step::kCommitted); }
 
 std::string Qmp::take_output() { return std::exchange(out_, {}); }
 

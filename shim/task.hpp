@@ -94,6 +94,8 @@ class Task {
 
   // task_run.cpp
   void on_event(wire::Event& event);
+  void on_restarted();
+  void on_committed(base::Status committed);
   void on_exit_event(const wire::Exit& exit);
   void on_died(base::ExitStatus exit);
   void begin();
@@ -129,7 +131,8 @@ class Task {
   std::string guest_release_;
   std::string vmm_version_;
 
-  bool guest_ready_ = false;
+  int restarts_ = 0;          // of the guest, before START
+  bool committed_ = false;    // the guest is ready, and a reset would end it
   std::unique_ptr<Timer> step_timer_;      // bounds each helper, then the boot, then the guest's answer to KILL
   std::unique_ptr<Timer> deadline_timer_;
   std::unique_ptr<Timer> final_timer_;     // deadline plus grace

@@ -193,6 +193,8 @@ Status Task::launch() {
   Machine::Callbacks callbacks;
   callbacks.checked = [this](Result<VmmStatus> checked) { on_checked(std::move(checked)); };
   callbacks.event = [this](wire::Event& event) { on_event(event); };
+  callbacks.restarted = [this] { on_restarted(); };
+  callbacks.committed = [this](Status committed) { on_committed(std::move(committed)); };
   callbacks.died = [this](base::ExitStatus exit) { on_died(exit); };
   CR_CHECK(step_timer_->arm_after(kCheckBudget));
   machine_ = CR_TRY(Machine::launch(env_.loop, env_.children, plan, std::move(callbacks)).context("launch"));

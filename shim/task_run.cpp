@@ -15,6 +15,7 @@ using base::Status;
 
 // After a request to kill: so long may the guest take to report its workload's end by itself.
 constexpr std::chrono::seconds kKillPatience(1);
+constexpr int kMaxRestarts = 8;
 
 std::string at(std::string_view rung, BootTime when) { return std::string(rung) + "@" + std::to_string(when.ns); }
 
@@ -27,7 +28,7 @@ void Task::start(Answer started) {
   }
   started_ = std::move(started);
   state_ = State::kStarting;
-  if (guest_ready_) {
+  if (committed_) {
     begin();
   }
 }
@@ -83,10 +84,7 @@ void Task::on_event(wire::Event& event) {
       stop_because(EndKind::kAgentUnreachable, 0, "send the workload: " + sent.error().message());
     }
   } else if (std::holds_alternative<wire::ReadyEvent>(event)) {
-    guest_ready_ = true;
-    if (state_ == State::kStarting) {
-      begin();
-    }
+    machine_->commit();
   } else if (auto* output = std::get_if<wire::OutputEvent>(&event)) {
     (output->stream == wire::Stream::kStderr ? stderr_ : stdout_)->push(output->data);
   } else if (std::holds_alternative<wire::StdinRoomEvent>(event)) {
@@ -95,6 +93,28 @@ void Task::on_event(wire::Event& event) {
     on_exit_event(exit->exit);
   } else if (const auto* error = std::get_if<wire::ProtocolErrorEvent>(&event)) {
     stop_because(EndKind::kProtocolError, 0, error->what);
+  }
+}
+
+// A guest that came up wrong (cell-init measures the emulated timers) resets itself; nothing of the job has run. START is not
+// sent before commit() holds, so a workload cannot do this.
+void Task::on_restarted() {
+  if (++restarts_ > kMaxRestarts) {
+    stop_because(EndKind::kAgentUnreachable, 0,
+                 "the guest restarted " + std::to_string(restarts_) + " times instead of coming up");
+  } else {
+    base::log::info("task=" + request_.id + " step=guest-restart n=" + std::to_string(restarts_));
+  }
+}
+
+void Task::on_committed(Status committed) {
+  if (!committed.ok()) {
+    stop_because(EndKind::kAgentUnreachable, 0, committed.error().message());
+    return;
+  }
+  committed_ = true;
+  if (state_ == State::kStarting) {
+    begin();
   }
 }
 

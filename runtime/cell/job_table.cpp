@@ -64,6 +64,9 @@ void JobTable::update(const std::string& uid, const std::function<void(JobView&)
     CR_ASSERT(it != state->jobs.end());
     change(it->second.view);
     ++it->second.view.version;
+    if (it->second.view.closed) {
+      it->second.cancel.reset();  // nothing is left to cancel, and the flag holds a descriptor
+    }
   }
   changed_.notify_all();
 }

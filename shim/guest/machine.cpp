@@ -149,7 +149,8 @@ void Machine::complain(std::string_view line) noexcept {
   }
 }
 
-// QEMU runs with -no-reboot, so a reset ends it; a guest that is powered off by ACPI would need more of the kernel.
+// After START a reset ends QEMU (shim/machine.hpp, commit()), before it the guest boots again. A guest that is powered off by
+// ACPI would need more of the kernel.
 void Machine::leave(int) noexcept {
   while (true) {
     (void)::reboot(RB_AUTOBOOT);

@@ -15,7 +15,7 @@ namespace cellrund::guest {
 // Under QEMU's TCG alone. The kernel measures the APIC timer against the cycle counter during 100 ms of its boot, and a
 // host that takes the CPU away at the wrong moment spoils that: every timer of this machine then fires late by a factor,
 // for ever. QEMU's timer counts nanoseconds and Linux divides by 16, so what it should have found is known.
-// kFailedPrecondition when it is off by more than a quarter: the host should boot another machine; no user code ran.
+// kFailedPrecondition when sleeps would be more than an eighth too long: the machine should boot again.
 base::Status check_timer_speed();
 
 }  // namespace cellrund::guest

@@ -4,14 +4,14 @@
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
-#include <x86intrin.h>
 
 #include <cstdio>
 #include <cstdlib>
 
 #include "base/file.hpp"
+#include "shim/qemu_args.hpp"
+#include "shim/tsc.hpp"
 
 namespace cellrund::tests {
 namespace {
@@ -37,26 +37,6 @@ base::Nanoseconds cpu_time_of_children() {
 
 std::string drive(const std::string& id, const std::string& file, bool read_only) {
   return "id=" + id + ",file=" + file + ",format=raw,if=none" + (read_only ? ",readonly=on" : "");
-}
-
-// Under TCG the guest's cycle counter is the host's (QEMU, cpu_get_host_ticks). Told how fast it runs, the guest does not
-// calibrate it against emulated timers, which on a busy host ends badly now and then; told that it is reliable, it does
-// not give it up for jiffies when it was not scheduled for a while.
-std::string clock_parameters() {
-  const auto now = [] {
-    timespec t{};
-    (void)::clock_gettime(CLOCK_MONOTONIC_RAW, &t);
-    return std::pair<std::uint64_t, std::uint64_t>(__rdtsc(), static_cast<std::uint64_t>(t.tv_sec) * 1'000'000'000U +
-                                                                  static_cast<std::uint64_t>(t.tv_nsec));
-  };
-  const auto begin = now();
-  auto end = now();
-  while (end.second - begin.second < 20'000'000) {
-    end = now();
-  }
-  const std::uint64_t khz = (end.first - begin.first) * 1'000'000 / (end.second - begin.second);
-  constexpr std::uint64_t kGuestHz = 250;  // CONFIG_HZ of Debian's kernels
-  return "tsc_early_khz=" + std::to_string(khz) + " lpj=" + std::to_string(khz * 1000 / kGuestHz) + " tsc=reliable no_timer_check ";
 }
 
 }  // namespace
@@ -87,10 +67,10 @@ MachineBoot::~MachineBoot() {
 }
 
 std::vector<std::string> MachineBoot::arguments() const {
-  // The crypto self-tests are a quarter of an emulated boot.
-  const std::string parameters =
-      "panic=-1 reboot=t random.trust_cpu=on ipv6.disable=1 lsm= cryptomgr.notests " + clock_parameters() +
-      std::string(console_ ? "console=ttyS0 ignore_loglevel" : "quiet loglevel=0 8250.nr_uarts=0") + " " + append_;
+  static const std::uint64_t tsc_khz = shim::measure_tsc_khz();
+  // The last of two settings counts.
+  const std::string parameters = shim::kernel_command_line({.tsc_khz = tsc_khz}) +
+                                 (console_ ? " 8250.nr_uarts=1 console=ttyS0 ignore_loglevel " : " ") + append_;
   return {qemu_, "-nodefaults", "-no-user-config", "-display", "none", "-monitor", "none", "-no-reboot",
           "-action", "panic=exit-failure", "-M", "microvm,acpi=on,isa-serial=" + std::string(console_ ? "on" : "off"),
           "-cpu", "max", "-accel", "tcg", "-smp", "1", "-m", memory_, "-global", "virtio-mmio.force-legacy=off",

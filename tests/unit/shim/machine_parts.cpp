@@ -94,6 +94,10 @@ TEST_CASE("QMP goes from greeting to running in step, and nowhere else") {
   CHECK(qmp.take_output() == "{\"execute\":\"cont\"}\n");
   CHECK(*feed("{\"timestamp\": {\"seconds\": 1, \"microseconds\": 2}, \"event\": \"RESUME\"}\r\n{\"return\": {}}\r\n") ==
         std::vector<Qmp::Step>{Qmp::Step::kRunning});
+  CHECK(*feed("{\"event\": \"RESET\", \"data\": {\"guest\": true}}\n") == std::vector<Qmp::Step>{Qmp::Step::kRestarted});
+  qmp.end_on_reset();
+  CHECK(qmp.take_output() == "{\"execute\":\"set-action\",\"arguments\":{\"reboot\":\"shutdown\"}}\n");
+  CHECK(*feed("{\"return\": {}}\n") == std::vector<Qmp::Step>{Qmp::Step::kCommitted});
   CHECK_FALSE(feed("{\"return\": {}}\n").ok());
 
   Qmp refused;
