@@ -115,7 +115,10 @@ class MountLook {
       if (!id->cookie) {
         return !mount.mount_point.starts_with(subject_.paths().netns_dir + "/");
       }
-      const auto fd = base::open_file(subject_.paths().proc + folder + "/root" + mount.mount_point, O_RDONLY);
+      if (network_namespace_existence(ino, *id->cookie) == Existence::kGone) {
+        return false;
+      }
+      const auto fd = open_namespace(ino, mount.mount_point, folder);
       if (!fd.ok()) {
         look_.blind(fd.error(), true);
         return false;
@@ -128,6 +131,21 @@ class MountLook {
       return *cookie == *id->cookie;
     }
     return false;
+  }
+
+  // The process that showed the mount may be closed to us (PID 1 under a security module). A number names one living namespace at
+  // a time, so the same path in our own mounts is as good where it has the same number.
+  base::Result<base::UniqueFd> open_namespace(std::uint64_t ino, const std::string& mount_point, const std::string& folder) {
+    base::Result<base::UniqueFd> shown = base::open_file(subject_.paths().proc + folder + "/root" + mount_point, O_RDONLY);
+    if (!shown.ok()) {
+      base::Result<base::UniqueFd> ours = base::open_file(subject_.paths().proc + "/self/root" + mount_point, O_RDONLY);
+      if (ours.ok()) {
+        if (const auto id = base::file_id(ours->get()); id.ok() && id->ino == ino) {
+          return ours;
+        }
+      }
+    }
+    return shown;
   }
 
   Pass& pass_;

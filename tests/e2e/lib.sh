@@ -111,21 +111,8 @@ spec() {
 }
 process_lane='.spec.lane = "process" | .spec.minTier = 0'
 
-# An emulated guest on a busy host sometimes does not come up; before START nothing of the job has run. Such a start is tried
-# again, at most twice, and said so: what these tests are about comes after it. tests/e2e/capacity.sh counts without this.
-not_up() { # REASON
-  case $1 in AgentUnreachable|VmmStartFailed) say "note: the guest did not come up ($1), trying again"; return 0 ;; *) return 1 ;; esac
-}
 # submit NAME COMMAND [jq filter]: runs to the end. Sets uid, out, err, code and record (the predicate).
 submit() {
-  local try
-  for try in 1 2 3; do
-    submit_once "$@"
-    [ "$try" = 3 ] || ! not_up "$(field .exit.reason)" || continue
-    return 0
-  done
-}
-submit_once() {
   spec "$@" >"$node/$1.json"
   uid=$(jq -r .metadata.uid "$node/$1.json")
   code=0
@@ -135,15 +122,9 @@ submit_once() {
 }
 # start NAME COMMAND [jq filter]: returns once it runs. Sets uid.
 start() {
-  local try
-  for try in 1 2 3; do
-    spec "$@" >"$node/$1.json"
-    uid=$(cellrun submit -d "$node/$1.json" --key "$node/etc/job.key")
-    wait_state "$uid" RUNNING && return 0
-    load_record "$uid"
-    not_up "$(field .exit.reason)" || return 1
-  done
-  return 1
+  spec "$@" >"$node/$1.json"
+  uid=$(cellrun submit -d "$node/$1.json" --key "$node/etc/job.key")
+  wait_state "$uid" RUNNING
 }
 wait_state() { # UID STATE
   local i state

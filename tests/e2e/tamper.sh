@@ -12,18 +12,21 @@ refused() { # WHAT FILE REASON-PATTERN CODE
   check "$1: reason" matches "$err" "$3"
   check "$1: a hint says what to do" matches "$err" 'hint:'
 }
-flip() { # jq path of a base64 string: one bit of its first byte
-  local bytes
-  bytes=$(jq -r "$1" "$node/victim.env" | base64 -d | xxd -p | tr -d '\n')
-  local first=${bytes:0:2}
-  jq -c --arg v "$( (printf '%02x' $((0x$first ^ 1)); printf '%s' "${bytes:2}") | xxd -r -p | base64 -w 0)" "$1 = \$v" "$node/victim.env"
+flip() { # FIELD NAME: victim.env with the lowest bit of the first byte of that base64 text turned
+  python3 - "$node/victim.env" "$1" <<'PY'
+import base64, json, sys
+envelope = json.load(open(sys.argv[1]))
+holder = envelope["signatures"][0] if sys.argv[2] == "sig" else envelope
+data = bytearray(base64.b64decode(holder[sys.argv[2]]))
+data[0] ^= 1
+holder[sys.argv[2]] = base64.b64encode(data).decode()
+print(json.dumps(envelope))
+PY
 }
-if command -v xxd >/dev/null; then
-  flip .payload >"$node/payload.env"
-  refused "a bit of the payload" "$node/payload.env" 'Signature(Invalid)?|SignerNotTrusted' 77
-  flip '.signatures[0].sig' >"$node/sig.env"
-  refused "a bit of the signature" "$node/sig.env" 'SignatureInvalid' 77
-fi
+flip payload >"$node/payload.env"
+refused "a bit of the payload" "$node/payload.env" 'SignatureInvalid' 77
+flip sig >"$node/sig.env"
+refused "a bit of the signature" "$node/sig.env" 'SignatureInvalid' 77
 jq -c '.payloadType = "application/vnd.in-toto+json"' "$node/victim.env" >"$node/type.env"
 refused "another payload type" "$node/type.env" 'SignatureInvalid' 77
 jq -c '.signatures = []' "$node/victim.env" >"$node/none.env"
