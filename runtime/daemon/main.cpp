@@ -1,5 +1,6 @@
 // cellrund: the node's daemon. See cellrund(8).
 #include <signal.h>
+#include <unistd.h>
 
 #include <cstdio>
 #include <string>
@@ -35,6 +36,10 @@ int main(int argc, char** argv) {
   if (options->version) {
     (void)std::puts("cellrund " CELLRUN_VERSION);
     return 0;
+  }
+  if (::geteuid() != 0 && !options->check_config) {
+    return fail(base::Error(base::Errc::kPermissionDenied, "needs root: it makes namespaces, cgroups and virtual machines"),
+                "systemctl start cellrund, or sudo cellrund");
   }
   auto config = daemon::load_main_config(*options);
   if (!config.ok()) {

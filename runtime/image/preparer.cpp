@@ -199,6 +199,9 @@ class Preparer::Work {
       return base::Unit{};
     }
     auto record = store.find_image(ref.text(), deadline).context("find image");
+    if (!record.ok() && record.error().code() == base::Errc::kNotFound) {
+      return ImageFailure{Reason::kImageNotFound, "image " + ref.text() + " is not on this node"};
+    }
     if (!record.ok()) {
       return image_failure(record.error(), Reason::kImagePullFailed);
     }

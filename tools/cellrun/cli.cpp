@@ -83,6 +83,27 @@ base::Result<Format, Failed> format_of(const Arguments& arguments, const std::st
   return misuse("output format " + printable(text) + " is unknown", "-o table, wide, json or jsonl");
 }
 
+// How many of the first words are global flags with their values, as in `cellrun --config FILE ps`.
+std::size_t leading_flags(const std::vector<std::string>& words) {
+  std::size_t count = 0;
+  while (count < words.size()) {
+    const Flag* known = nullptr;
+    for (const Flag& flag : global_flags()) {
+      const std::string name = "--" + std::string(flag.name);
+      if (words[count] == name || words[count].starts_with(name + "=") ||
+          (flag.letter != 0 && words[count] == std::string{'-', flag.letter})) {
+        known = &flag;
+      }
+    }
+    if (known == nullptr) {
+      break;
+    }
+    const bool value_follows = !known->value_name.empty() && words[count].find('=') == std::string::npos;
+    count += value_follows && count + 1 < words.size() ? 2 : 1;
+  }
+  return count;
+}
+
 int report(const Style& style, const Failed& failed) {
   remark(error_text(style, failed.failure));
   return failed.exit_code;
@@ -110,21 +131,27 @@ int run_cli(const std::vector<std::string>& words, const std::vector<std::string
   if (words[0] == "--help" || words[0] == "-h") {
     return print(overview()) ? 0 : kExitOurs;
   }
-  std::vector<std::string> named = words;
-  if (words[0] == "--version") {
+  const auto leading = static_cast<std::ptrdiff_t>(leading_flags(words));
+  std::vector<std::string> named(words.begin() + leading, words.end());
+  if (named.empty()) {
+    return report(style, misuse("a command is missing", "cellrun help lists the commands"));
+  }
+  if (named[0] == "--version") {
     named[0] = "version";
   }
   const Command* command = find_command(named);
   if (command == nullptr) {
-    if (words[0].starts_with("-")) {
-      return report(style, misuse("the command comes first, before " + words[0], "cellrun help"));
+    if (named[0].starts_with("-")) {
+      return report(style, misuse("unknown flag " + printable(named[0]) + " before a command", "cellrun help"));
     }
-    return report(style, unknown_command(words));
+    return report(style, unknown_command(named));
   }
   const auto name_words = std::count(command->name.begin(), command->name.end(), ' ') + 1;
   std::vector<Flag> flags = command->flags;
   flags.insert(flags.end(), global_flags().begin(), global_flags().end());
-  base::Result<Arguments, Misuse> parsed = parse_arguments({named.begin() + name_words, named.end()}, flags);
+  std::vector<std::string> rest(words.begin(), words.begin() + leading);
+  rest.insert(rest.end(), named.begin() + name_words, named.end());
+  base::Result<Arguments, Misuse> parsed = parse_arguments(rest, flags);
   const std::string prefix = std::string(command->name) + ": ";
   if (!parsed) {
     return report(style, misuse(prefix + parsed.error().message, parsed.error().hint));

@@ -164,7 +164,8 @@ base::Result<std::string, Failed> read_input(const std::string& path, std::size_
   base::Result<std::string> content =
       path == "-" ? base::read_fd(STDIN_FILENO, limit).context("read stdin") : base::read_file(path, limit);
   if (!content) {
-    return failed(content.error());
+    return failed(content.error(), "FILE is the path of a readable file of at most " + std::to_string(limit) +
+                                       " bytes; - reads standard input");
   }
   return std::move(*content);
 }

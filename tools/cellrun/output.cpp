@@ -102,7 +102,7 @@ std::string error_text(const Style& style, const api::Failure& failure) {
                                                 {"field", failure.field}, {"uid", failure.uid}}) + "\n";
   }
   std::string out = paint("cellrun:", Colour::kRed, style.colour_err) + " ";
-  out += failure.field.empty() ? "" : printable(failure.field) + ": ";
+  out += failure.field.empty() || failure.message.starts_with(failure.field) ? "" : printable(failure.field) + ": ";
   out += printable(failure.message, 4096) + " (" + (reason.empty() ? code : reason) + ")\n";
   if (!failure.hint.empty()) {
     out += paint("hint:", Colour::kBold, style.colour_err) + " " + printable(failure.hint, 4096) + "\n";

@@ -210,6 +210,18 @@ void remark_end(const Context& context, const api::Job& job) {
   if ((reason == model::Reason::kCompleted || reason == model::Reason::kError) && clean) {
     return;
   }
+  const std::string hint = reason == model::Reason::kImageNotFound
+                               ? "cellrun image ls lists the images of this node, cellrun image import FILE adds one"
+                               : "cellrun inspect " + job.uid + ", cellrun evidence show " + job.uid;
+  if (context.style().json()) {
+    api::Failure failure;
+    failure.reason = reason;
+    failure.message = job.outcome.message;
+    failure.hint = hint;
+    failure.uid = job.uid;
+    remark(error_text(context.style(), failure));
+    return;
+  }
   std::string line = "cellrun: job " + job.uid + ": " + std::string(to_string(job.state)) + " " + std::string(to_string(reason));
   if (!job.outcome.message.empty()) {
     line += ": " + printable(job.outcome.message);
@@ -217,9 +229,7 @@ void remark_end(const Context& context, const api::Job& job) {
   if (job.verdict) {
     line += "; teardown " + std::string(to_string(*job.verdict));
   }
-  if (!context.style().json()) {
-    remark(line + "\nhint: cellrun inspect " + job.uid + ", cellrun evidence show " + job.uid + "\n");
-  }
+  remark(line + "\nhint: " + hint + "\n");
 }
 
 }  // namespace

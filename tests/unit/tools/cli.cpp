@@ -99,7 +99,9 @@ TEST_CASE("a typing error names what was probably meant, and leaves with 64") {
       {{"sign", "f", "--key"}, "cellrun: sign: --key needs a value (InvalidArgument)\nhint: --key FILE\n"},
       {{"ps", "-o", "yaml"}, "cellrun: output format yaml is unknown (InvalidArgument)\nhint: -o table, wide, json or jsonl\n"},
       {{"ps", "--json", "-o", "wide"}, "cellrun: --json and -o wide contradict each other (InvalidArgument)\nhint: give one of them\n"},
-      {{"--json", "ps"}, "cellrun: the command comes first, before --json (InvalidArgument)\nhint: cellrun help\n"},
+      {{"--jsn", "ps"}, "cellrun: unknown flag --jsn before a command (InvalidArgument)\nhint: cellrun help\n"},
+      {{"-o", "wide", "ps", "now"}, "cellrun: ps: too many arguments (InvalidArgument)\nhint: cellrun ps [-a]\n"},
+      {{"--socket", "/x"}, "cellrun: a command is missing (InvalidArgument)\nhint: cellrun help lists the commands\n"},
       {{"completion", "tcsh"}, "cellrun: completion: shell tcsh is unknown (InvalidArgument)\nhint: bash, zsh or fish\n"},
   };
   for (const Case& c : cases) {

@@ -45,7 +45,7 @@ Outcome import(const Arguments& arguments, image::ContentStore& content) {
   const image::ImportOptions options{arguments.positional[1], arguments.value("name").value_or("")};
   auto imported = image::import_layout(options, content, base::Deadline::after(kImportBudget));
   if (!imported) {
-    return failed(std::move(imported).error().context("image import"), "an OCI image layout as tar: skopeo copy … oci-archive:FILE:NAME");
+    return failed(std::move(imported).error().context("image import"), "an OCI image layout as tar: skopeo copy SOURCE oci-archive:FILE:NAME makes one");
   }
   if (format_of(arguments) == Format::kTable) {
     std::string out;
