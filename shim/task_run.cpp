@@ -99,7 +99,10 @@ void Task::on_event(wire::Event& event) {
 // A guest that came up wrong (cell-init measures the emulated timers) resets itself; nothing of the job has run. START is not
 // sent before commit() holds, so a workload cannot do this.
 void Task::on_restarted() {
-  if (++restarts_ > kMaxRestarts) {
+  if (!guest_release_.empty()) {
+    // It has spoken, and a session is good for one conversation.
+    stop_because(EndKind::kAgentUnreachable, 0, "the guest reset itself after its handshake");
+  } else if (++restarts_ > kMaxRestarts) {
     stop_because(EndKind::kAgentUnreachable, 0,
                  "the guest restarted " + std::to_string(restarts_) + " times instead of coming up");
   } else {
@@ -177,8 +180,8 @@ void Task::close_stdin() {
 }
 
 void Task::on_deadline() {
-  if (state_ == State::kStopped) {
-    return;
+  if (state_ != State::kRunning) {
+    return;  // it ends already, for another reason
   }
   deadline_fired_ = BootTime::now();
   const std::string_view rung = plan_.annotations.stop_signal == SIGTERM ? "TERM" : "STOP";

@@ -104,6 +104,8 @@ base::Result<LaneEnd> read_shim_exit(const std::string& bundle, std::optional<Bo
   }
   end.value = static_cast<int>(number_of(report.find("value")));
   end.message = text_of(report.find("message"));
+  const Value* oom = report.find("guestOomKilled");
+  end.oom_killed = oom != nullptr && oom->as_bool() != nullptr && *oom->as_bool();
   end.ended = BootTime{number_of(report.find("endedBootNs"))};
   if (const std::int64_t fired = number_of(report.find("deadlineFiredBootNs")); fired != 0) {
     end.deadline_fired = BootTime{fired};

@@ -26,7 +26,7 @@ Reason reason_of(CancelCause cause) {
 
 }  // namespace
 
-model::Outcome outcome_of(const LaneEnd& end, CancelCause cancel, bool watchdog_fired) {
+model::Outcome outcome_of(const LaneEnd& end, const Causes& causes) {
   model::Outcome out;
   if (end.kind == EndKind::kExited) {
     out.exit_code = end.value;
@@ -34,14 +34,18 @@ model::Outcome outcome_of(const LaneEnd& end, CancelCause cancel, bool watchdog_
     out.signal = end.value;
   }
   out.message = end.message;
-  if (watchdog_fired || end.deadline_fired.has_value()) {
+  const std::optional<BootTime>& deadline = end.deadline_fired.has_value() ? end.deadline_fired : causes.watchdog_fired;
+  const bool cancelled = causes.cancel != CancelCause::kNone && causes.stopping_since.has_value();
+  if (cancelled && (!deadline.has_value() || *causes.stopping_since < *deadline)) {
+    out.reason = reason_of(causes.cancel);
+  } else if (deadline.has_value()) {
     out.reason = Reason::kDeadlineExceeded;
-  } else if (cancel != CancelCause::kNone) {
-    out.reason = reason_of(cancel);
   } else {
     switch (end.kind) {
       case EndKind::kExited: out.reason = end.value == 0 ? Reason::kCompleted : Reason::kError; break;
-      case EndKind::kSignaled: out.reason = Reason::kSignaled; break;
+      case EndKind::kSignaled:
+        out.reason = end.oom_killed && end.value == SIGKILL ? Reason::kOomKilledGuest : Reason::kSignaled;
+        break;
       case EndKind::kExecFailed:
         // The cell ran, its command did not: 126 or 127, as a shell would say.
         out.reason = Reason::kError;
@@ -80,14 +84,14 @@ Supervised supervise(RunningCell& cell, OutputSink& sink, const SuperviseOptions
     }
   }
   // A cell that cannot be watched is not let run: the ladder below starts at once.
-  bool stopping = false;
+  std::optional<BootTime> stopping;  // since when
   BootTime kill_at{};
   std::optional<BootTime> killed_at;
   std::vector<std::string> ladder;
   const auto begin_stopping = [&](std::string_view cause) {
-    stopping = true;
-    kill_at = std::min(BootTime::now() + spec.termination_grace, last);
-    ladder.push_back(ladder_step("TERM", started, BootTime::now()));
+    stopping = BootTime::now();
+    kill_at = std::min(*stopping + spec.termination_grace, last);
+    ladder.push_back(ladder_step("TERM", started, *stopping));
     options.on_stopping(cause);
     if (auto status = cell.signal(spec.stop_signal); !status.ok()) {
       base::log::warn("step=stop error=" + base::log::quoted(status.error().message()) + ", the kill follows");
@@ -111,10 +115,10 @@ Supervised supervise(RunningCell& cell, OutputSink& sink, const SuperviseOptions
   std::vector<pollfd> polls;
   while (!cell.end().has_value()) {
     const BootTime now = BootTime::now();
-    if (!stopping && options.cancel.cause() != CancelCause::kNone) {
+    if (!stopping.has_value() && options.cancel.cause() != CancelCause::kNone) {
       begin_stopping("cancelled");
     }
-    if (stopping && !killed_at.has_value() && now >= kill_at) {
+    if (stopping.has_value() && !killed_at.has_value() && now >= kill_at) {
       kill();
     }
     const bool overdue = now >= last + kWatchdogSlack + kKillSlack;
@@ -123,11 +127,11 @@ Supervised supervise(RunningCell& cell, OutputSink& sink, const SuperviseOptions
     }
     polls.clear();
     cell.poll_on(polls);
-    if (!stopping) {
+    if (!stopping.has_value()) {
       polls.push_back({options.cancel.fd(), POLLIN, 0});
     }
     BootTime wake = last + kWatchdogSlack + kKillSlack;
-    if (stopping) {
+    if (stopping.has_value()) {
       wake = killed_at.has_value() ? *killed_at + kKillSlack : kill_at;
     }
     const auto budget = base::Deadline::after(std::max(base::Nanoseconds(0), wake - BootTime::now()));
@@ -139,10 +143,13 @@ Supervised supervise(RunningCell& cell, OutputSink& sink, const SuperviseOptions
   LaneEnd end = cell.end().value_or(LaneEnd{.kind = EndKind::kVmmDied,
                                             .value = 0,
                                             .message = "the cell did not end after it was killed",
+                                            .oom_killed = false,
                                             .deadline_fired = std::nullopt,
                                             .ladder = {},
                                             .ended = BootTime::now()});
-  result.outcome = outcome_of(end, stopping ? options.cancel.cause() : CancelCause::kNone, fired != 0);
+  result.outcome = outcome_of(end, {.cancel = options.cancel.cause(),
+                                    .stopping_since = stopping,
+                                    .watchdog_fired = fired != 0 ? std::optional(BootTime{fired}) : std::nullopt});
   result.deadline.ladder = ladder;
   for (const std::string& s : end.ladder) {
     result.deadline.ladder.push_back(s);

@@ -34,8 +34,14 @@ inline constexpr std::chrono::milliseconds kWatchdogSlack{250};
 // How long a killed cell may take to disappear before it is reported as it is.
 inline constexpr std::chrono::seconds kKillSlack{2};
 
-// What a cell's end means for the job, in the order in which causes win: deadline, cancellation, then the lane's own
-// account. Pure.
-[[nodiscard]] model::Outcome outcome_of(const LaneEnd& end, CancelCause cancel, bool watchdog_fired);
+// Why a cell was ended from outside, beside what its lane reports.
+struct Causes {
+  CancelCause cancel = CancelCause::kNone;
+  std::optional<base::BootTime> stopping_since;  // when the ladder for `cancel` began
+  std::optional<base::BootTime> watchdog_fired;
+};
+
+// What a cell's end means for the job: whichever of deadline and cancellation came first, else the lane's own account. Pure.
+[[nodiscard]] model::Outcome outcome_of(const LaneEnd& end, const Causes& causes);
 
 }  // namespace cellrund::cell

@@ -27,7 +27,7 @@ class OneProcess final : public cell::RunningCell {
       return;
     }
     end_ = LaneEnd{.kind = (*exit)->signaled ? EndKind::kSignaled : EndKind::kExited,
-                   .value = (*exit)->value, .message = {}, .deadline_fired = {}, .ladder = {}, .ended = base::BootTime::now()};
+                   .value = (*exit)->value, .message = {}, .oom_killed = false, .deadline_fired = {}, .ladder = {}, .ended = base::BootTime::now()};
   }
   const std::optional<LaneEnd>& end() const override { return end_; }
   base::Status signal(int signo) override { return obeys_ ? process_.signal(signo) : base::ok(); }
@@ -113,33 +113,42 @@ TEST_CASE("a cancelled cell that ignores its signal is killed after the grace pe
   CHECK(done.result.deadline.ladder[1].starts_with("KILL@"));
 }
 
-TEST_CASE("the first cause wins: deadline, then cancellation, then the lane's account") {
+TEST_CASE("the first cause wins: deadline or cancellation, then the lane's account") {
+  using Time = std::optional<base::BootTime>;
   struct Row {
     LaneEnd end;
-    CancelCause cancel;
-    bool watchdog;
+    cell::Causes causes;
     Reason reason;
   };
-  LaneEnd late{.kind = EndKind::kExited, .value = 0, .message = {}, .deadline_fired = base::BootTime{1}, .ladder = {}, .ended = {}};
-  const auto end = [](EndKind kind, int value) {
-    return LaneEnd{.kind = kind, .value = value, .message = {}, .deadline_fired = {}, .ladder = {}, .ended = {}};
+  const auto end = [](EndKind kind, int value, Time deadline_fired = {}, bool oom_killed = false) {
+    return LaneEnd{.kind = kind, .value = value, .message = {}, .oom_killed = oom_killed, .deadline_fired = deadline_fired,
+                   .ladder = {}, .ended = {}};
   };
+  const auto at = [](std::int64_t ns) { return Time(base::BootTime{ns}); };
   const std::vector<Row> rows{
-      {end(EndKind::kExited, 0), CancelCause::kNone, false, Reason::kCompleted},
-      {end(EndKind::kExited, 1), CancelCause::kNone, false, Reason::kError},
-      {end(EndKind::kSignaled, 11), CancelCause::kNone, false, Reason::kSignaled},
-      {end(EndKind::kExecFailed, 127), CancelCause::kNone, false, Reason::kError},
-      {end(EndKind::kVmmDied, 0), CancelCause::kNone, false, Reason::kVmmCrashed},
-      {end(EndKind::kShimDied, 0), CancelCause::kNone, false, Reason::kShimDied},
-      {end(EndKind::kRuntimeDied, 0), CancelCause::kNone, false, Reason::kRuntimeDied},
-      {end(EndKind::kAgentUnreachable, 0), CancelCause::kNone, false, Reason::kAgentUnreachable},
-      {end(EndKind::kVmmDied, 0), CancelCause::kUser, false, Reason::kCancelledByUser},
-      {end(EndKind::kVmmDied, 0), CancelCause::kShutdown, false, Reason::kNodeShutdown},
-      {end(EndKind::kVmmDied, 0), CancelCause::kUser, true, Reason::kDeadlineExceeded},
-      {late, CancelCause::kUser, false, Reason::kDeadlineExceeded},
+      {end(EndKind::kExited, 0), {}, Reason::kCompleted},
+      {end(EndKind::kExited, 1), {}, Reason::kError},
+      {end(EndKind::kSignaled, 11), {}, Reason::kSignaled},
+      {end(EndKind::kSignaled, 9), {}, Reason::kSignaled},
+      {end(EndKind::kSignaled, 9, {}, true), {}, Reason::kOomKilledGuest},
+      {end(EndKind::kExited, 0, {}, true), {}, Reason::kCompleted},
+      {end(EndKind::kExecFailed, 127), {}, Reason::kError},
+      {end(EndKind::kVmmDied, 0), {}, Reason::kVmmCrashed},
+      {end(EndKind::kShimDied, 0), {}, Reason::kShimDied},
+      {end(EndKind::kRuntimeDied, 0), {}, Reason::kRuntimeDied},
+      {end(EndKind::kAgentUnreachable, 0), {}, Reason::kAgentUnreachable},
+      {end(EndKind::kVmmDied, 0), {CancelCause::kUser, at(5), {}}, Reason::kCancelledByUser},
+      {end(EndKind::kVmmDied, 0), {CancelCause::kShutdown, at(5), {}}, Reason::kNodeShutdown},
+      {end(EndKind::kExited, 0), {CancelCause::kUser, {}, {}}, Reason::kCompleted},  // it came too late
+      {end(EndKind::kVmmDied, 0), {CancelCause::kUser, at(5), at(4)}, Reason::kDeadlineExceeded},
+      {end(EndKind::kVmmDied, 0), {CancelCause::kUser, at(5), at(6)}, Reason::kCancelledByUser},
+      {end(EndKind::kExited, 0, at(1)), {CancelCause::kUser, at(5), {}}, Reason::kDeadlineExceeded},
+      {end(EndKind::kExited, 0, at(9)), {CancelCause::kUser, at(5), {}}, Reason::kCancelledByUser},
+      {end(EndKind::kExited, 0, at(1)), {}, Reason::kDeadlineExceeded},
   };
   for (const Row& row : rows) {
     CAPTURE(static_cast<int>(row.end.kind));
-    CHECK(cell::outcome_of(row.end, row.cancel, row.watchdog).reason == row.reason);
+    CAPTURE(to_string(row.reason));
+    CHECK(cell::outcome_of(row.end, row.causes).reason == row.reason);
   }
 }
