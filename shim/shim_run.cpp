@@ -6,7 +6,6 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-#include <array>
 #include <chrono>
 #include <csignal>
 #include <cstdlib>
@@ -56,15 +55,6 @@ Result<base::UniqueFd> termination_signals() {
     return Error::from_errno("signalfd");
   }
   return fd;
-}
-
-Result<std::string> self_path() {
-  std::array<char, 4096> self{};
-  const ssize_t length = ::readlink("/proc/self/exe", self.data(), self.size());
-  if (length <= 0 || static_cast<std::size_t>(length) >= self.size()) {
-    return Error::from_errno("readlink /proc/self/exe");
-  }
-  return std::string(self.data(), static_cast<std::size_t>(length));
 }
 
 }  // namespace

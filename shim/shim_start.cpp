@@ -5,6 +5,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <array>
 #include <chrono>
 #include <csignal>
 #include <cstdlib>
@@ -105,21 +106,25 @@ std::string socket_path_of(std::string_view containerd_address, std::string_view
   return "/run/containerd/s/" + crypto::hex(crypto::sha256(base::as_bytes(joined)));
 }
 
+Result<std::string> self_path() {
+  std::array<char, 4096> self{};
+  const ssize_t length = ::readlink("/proc/self/exe", self.data(), self.size());
+  if (length <= 0 || static_cast<std::size_t>(length) >= self.size()) {
+    return Error::from_errno("readlink /proc/self/exe");
+  }
+  return std::string(self.data(), static_cast<std::size_t>(length));
+}
+
 Status run_start(const CommandLine& line) {
   const std::string input = CR_TRY(base::read_fd(STDIN_FILENO, kMaxStdin).context("read standard input"));
   std::string config_path = line.config;
   if (config_path.empty()) {
     config_path = CR_TRY(config_path_from_start_input(input, line.id, line.containerd_namespace));
   }
-  std::array<char, 4096> self{};
-  const ssize_t length = ::readlink("/proc/self/exe", self.data(), self.size());
-  if (length <= 0 || static_cast<std::size_t>(length) >= self.size()) {
-    return Error::from_errno("readlink /proc/self/exe");
-  }
+  const std::string self = CR_TRY(self_path());
   const std::string path = socket_path_of(line.address, line.containerd_namespace, line.id);
   const base::UniqueFd socket = CR_TRY(listen_at(path));
-  Result<base::PidFd> server =
-      spawn_server(line, config_path, socket, std::string(self.data(), static_cast<std::size_t>(length)));
+  Result<base::PidFd> server = spawn_server(line, config_path, socket, self);
   Status status = base::ok();
   if (!server.ok()) {
     status = std::move(server).error();

@@ -71,12 +71,21 @@ void TaskService::handle(ttrpc::Call call, ttrpc::Reply reply) {
   (this->*found->second)(call.payload, std::move(reply));
 }
 
-Result<Task*> TaskService::find(const std::string& id, const std::string& exec_id) {
-  if (!exec_id.empty()) {
-    return Error(Errc::kNotFound, "a cell has no exec processes: " + base::log::quoted(exec_id));
+template <typename Request>
+Task* TaskService::task_of(const std::string& payload, Request& request, ttrpc::Reply& reply) {
+  if (!request.ParseFromString(payload)) {
+    std::move(reply).fail(malformed());
+    return nullptr;
   }
-  if (!task_ || !created_ || id != task_->request().id) {
-    return Error(Errc::kNotFound, "no such task: " + base::log::quoted(id));
+  if constexpr (requires { request.exec_id(); }) {
+    if (!request.exec_id().empty()) {
+      std::move(reply).fail(Error(Errc::kNotFound, "a cell has no exec processes: " + base::log::quoted(request.exec_id())));
+      return nullptr;
+    }
+  }
+  if (!task_ || !created_ || request.id() != task_->request().id) {
+    std::move(reply).fail(Error(Errc::kNotFound, "no such task: " + base::log::quoted(request.id())));
+    return nullptr;
   }
   return task_.get();
 }
@@ -161,15 +170,12 @@ void TaskService::on_created(Result<pid_t> pid, const std::shared_ptr<ttrpc::Rep
 
 void TaskService::start(const std::string& payload, ttrpc::Reply reply) {
   shimapi::ProcessRequest request;
-  if (!request.ParseFromString(payload)) {
-    return std::move(reply).fail(malformed());
-  }
-  Result<Task*> task = find(request.id(), request.exec_id());
-  if (!task.ok()) {
-    return std::move(reply).fail(task.error());
+  Task* const task = task_of(payload, request, reply);
+  if (task == nullptr) {
+    return;
   }
   const auto shared = std::make_shared<ttrpc::Reply>(std::move(reply));
-  (*task)->start([this, shared](const Result<pid_t>& pid) {
+  task->start([this, shared](const Result<pid_t>& pid) {
     if (!pid.ok()) {
       std::move(*shared).fail(pid.error());
       return;
@@ -202,18 +208,15 @@ void TaskService::on_end(const TaskEnd& end) {
 
 void TaskService::remove(const std::string& payload, ttrpc::Reply reply) {
   shimapi::ProcessRequest request;
-  if (!request.ParseFromString(payload)) {
-    return std::move(reply).fail(malformed());
+  Task* const task = task_of(payload, request, reply);
+  if (task == nullptr) {
+    return;
   }
-  Result<Task*> task = find(request.id(), request.exec_id());
-  if (!task.ok()) {
-    return std::move(reply).fail(task.error());
-  }
-  if (!(*task)->end().has_value()) {
+  if (!task->end().has_value()) {
     return std::move(reply).fail(Error(Errc::kFailedPrecondition, "delete " + line_.id + ": the task is not stopped"));
   }
-  const TaskEnd end = *(*task)->end();
-  (*task)->release();
+  const TaskEnd end = *task->end();
+  task->release();
   task_.reset();
   created_ = false;
   shimapi::TaskDelete event;
@@ -231,39 +234,33 @@ void TaskService::remove(const std::string& payload, ttrpc::Reply reply) {
 
 void TaskService::state(const std::string& payload, ttrpc::Reply reply) {
   shimapi::ProcessRequest request;
-  if (!request.ParseFromString(payload)) {
-    return std::move(reply).fail(malformed());
-  }
-  Result<Task*> task = find(request.id(), request.exec_id());
-  if (!task.ok()) {
-    return std::move(reply).fail(task.error());
+  Task* const task = task_of(payload, request, reply);
+  if (task == nullptr) {
+    return;
   }
   shimapi::StateResponse response;
-  response.set_id((*task)->request().id);
-  response.set_bundle((*task)->request().bundle);
+  response.set_id(task->request().id);
+  response.set_bundle(task->request().bundle);
   response.set_pid(static_cast<std::uint32_t>(pid_));
-  response.set_status(wire_status((*task)->state()));
-  response.set_stdin((*task)->request().stdin_path);
-  response.set_stdout((*task)->request().stdout_path);
-  response.set_stderr((*task)->request().stderr_path);
-  if ((*task)->end().has_value()) {
-    response.set_exit_status((*task)->end()->status);
-    set_time(response.mutable_exited_at(), (*task)->end()->at);
+  response.set_status(wire_status(task->state()));
+  response.set_stdin(task->request().stdin_path);
+  response.set_stdout(task->request().stdout_path);
+  response.set_stderr(task->request().stderr_path);
+  if (task->end().has_value()) {
+    response.set_exit_status(task->end()->status);
+    set_time(response.mutable_exited_at(), task->end()->at);
   }
   std::move(reply).send(response.SerializeAsString());
 }
 
 void TaskService::wait(const std::string& payload, ttrpc::Reply reply) {
   shimapi::ProcessRequest request;
-  if (!request.ParseFromString(payload)) {
-    return std::move(reply).fail(malformed());
+  Task* const task = task_of(payload, request, reply);
+  if (task == nullptr) {
+    return;
   }
-  Result<Task*> task = find(request.id(), request.exec_id());
-  if (!task.ok()) {
-    return std::move(reply).fail(task.error());
-  }
-  if ((*task)->end().has_value()) {
-    return std::move(reply).send(wait_response(*(*task)->end()));
+  if (task->end().has_value()) {
+    return std::move(reply).send(wait_response(*task->end()));
   }
   if (waiters_.size() >= kMaxWaiters) {
     return std::move(reply).fail(Error(Errc::kResourceExhausted, "too many waiters"));
@@ -273,14 +270,11 @@ void TaskService::wait(const std::string& payload, ttrpc::Reply reply) {
 
 void TaskService::kill(const std::string& payload, ttrpc::Reply reply) {
   shimapi::KillRequest request;
-  if (!request.ParseFromString(payload)) {
-    return std::move(reply).fail(malformed());
+  Task* const task = task_of(payload, request, reply);
+  if (task == nullptr) {
+    return;
   }
-  Result<Task*> task = find(request.id(), request.exec_id());
-  if (!task.ok()) {
-    return std::move(reply).fail(task.error());
-  }
-  const base::Status sent = (*task)->signal(static_cast<int>(request.signal()));
+  const base::Status sent = task->signal(static_cast<int>(request.signal()));
   if (!sent.ok()) {
     return std::move(reply).fail(sent.error());
   }
@@ -289,15 +283,12 @@ void TaskService::kill(const std::string& payload, ttrpc::Reply reply) {
 
 void TaskService::pids(const std::string& payload, ttrpc::Reply reply) {
   shimapi::PidsRequest request;
-  if (!request.ParseFromString(payload)) {
-    return std::move(reply).fail(malformed());
-  }
-  Result<Task*> task = find(request.id(), {});
-  if (!task.ok()) {
-    return std::move(reply).fail(task.error());
+  Task* const task = task_of(payload, request, reply);
+  if (task == nullptr) {
+    return;
   }
   shimapi::PidsResponse response;
-  if (!(*task)->end().has_value()) {
+  if (!task->end().has_value()) {
     response.add_processes()->set_pid(static_cast<std::uint32_t>(pid_));
   }
   std::move(reply).send(response.SerializeAsString());
@@ -317,15 +308,12 @@ void TaskService::connect(const std::string& payload, ttrpc::Reply reply) {
 
 void TaskService::close_io(const std::string& payload, ttrpc::Reply reply) {
   shimapi::CloseIORequest request;
-  if (!request.ParseFromString(payload)) {
-    return std::move(reply).fail(malformed());
-  }
-  Result<Task*> task = find(request.id(), request.exec_id());
-  if (!task.ok()) {
-    return std::move(reply).fail(task.error());
+  Task* const task = task_of(payload, request, reply);
+  if (task == nullptr) {
+    return;
   }
   if (request.stdin()) {
-    (*task)->close_stdin();
+    task->close_stdin();
   }
   std::move(reply).send({});
 }

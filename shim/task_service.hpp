@@ -38,8 +38,10 @@ class TaskService {
 
   void on_created(base::Result<pid_t> pid, const std::shared_ptr<ttrpc::Reply>& reply);
   void on_end(const TaskEnd& end);
-  // The task that a request names. kNotFound for another id, kUnimplemented for an exec id.
-  base::Result<Task*> find(const std::string& id, const std::string& exec_id);
+  // Reads a request and finds the task that it names. nullptr: the reply was the failure (kInvalidArgument for a
+  // malformed request, kNotFound for another id and for any exec id).
+  template <typename Request>
+  Task* task_of(const std::string& payload, Request& request, ttrpc::Reply& reply);
 
   CommandLine line_;
   Task::Env env_;
