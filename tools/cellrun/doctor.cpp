@@ -14,7 +14,8 @@
 #include "base/file.hpp"
 #include "crypto/keys.hpp"
 #include "groups.hpp"
-#include "model/quantity.hpp"
+#include "image/preparer.hpp"
+#include "netpolicy/router.hpp"
 
 namespace cellrund::cli {
 namespace {
@@ -73,18 +74,9 @@ int kernel_number(std::string_view release) {
   return std::from_chars(dot + 1, release.data() + release.size(), minor).ec == std::errc() ? major * 1000 + minor : 0;
 }
 
-std::string find_program(const std::string& name) {
-  for (const char* folder : {"/usr/local/sbin/", "/usr/local/bin/", "/usr/sbin/", "/usr/bin/", "/sbin/", "/bin/"}) {
-    if (::access((folder + name).c_str(), X_OK) == 0) {
-      return folder + name;
-    }
-  }
-  return {};
-}
-
-void check_program(Report& report, const std::string& name, const std::string& package) {
-  const std::string path = find_program(name);
-  report.expect("host", name, !path.empty(), path.empty() ? "not installed" : path, "apt-get install " + package);
+// A program where the product runs it, and nowhere else.
+void check_program(Report& report, const std::string& path, const std::string& hint) {
+  report.expect("host", path.substr(path.find_last_of('/') + 1), ::access(path.c_str(), X_OK) == 0, path, hint);
 }
 
 void check_cgroups(Report& report) {
@@ -164,12 +156,16 @@ void check_host(Report& report, const daemon::Config& config) {
   check_cgroups(report);
   if (has_microvm(config)) {
     check_kvm(report, config.lanes.allow_emulated_tier2);
-    check_program(report, "qemu-system-x86_64", "qemu-system-x86");
+    check_program(report, "/usr/bin/qemu-system-x86_64", "apt-get install qemu-system-x86");  // shim/config.hpp
   }
-  report.expect("host", "containerd", ::access(config.containerd.binary.c_str(), X_OK) == 0, config.containerd.binary,
-                "apt-get install containerd, or set containerd.binary");
-  check_program(report, "mkfs.erofs", "erofs-utils");
-  check_program(report, "nft", "nftables");
+  if (config.containerd.mode == "embedded") {
+    check_program(report, config.containerd.binary, "apt-get install containerd, or set containerd.binary");
+  } else {
+    report.expect("host", "containerd", base::exists(config.containerd.socket), config.containerd.socket,
+                  "start the host's containerd, or set containerd.socket or containerd.mode");
+  }
+  check_program(report, image::PreparerOptions{}.mkfs_program, "apt-get install erofs-utils");
+  check_program(report, netpolicy::RouterOptions{}.nft, "apt-get install nftables");
   check_clock(report);
   check_disk(report, config.paths.state);
 }
