@@ -9,8 +9,7 @@
 #include <cstdio>
 #include <optional>
 
-#include "base/file.hpp"
-#include "netpolicy/router.hpp"
+#include "tests/support/cell_network.hpp"
 #include "residue/scan.hpp"
 
 namespace {
@@ -18,7 +17,9 @@ namespace {
 using namespace cellrund;
 using model::ItemKind;
 using model::Verdict;
+using test::TestNode;
 
+// One list: what was intended, with its identity once it has one.
 class Recorder final : public model::Journal {
  public:
   base::Status intend(const model::Inventory& batch) override {
@@ -36,42 +37,17 @@ class Recorder final : public model::Journal {
   model::Inventory items;
 };
 
-struct TestNode {
-  TestNode() {
-    std::array<char, 9> text{};
-    (void)std::snprintf(text.data(), text.size(), "%08x", 0xd0000000U | static_cast<unsigned>(::getpid()));
-    tag.value = text.data();
-    run_dir = "/tmp/residue-net-" + tag.value;
-    REQUIRE(base::make_dirs(run_dir, 0700).ok());
+residue::CellScope scope_of(const TestNode& node, std::uint32_t slot, model::Inventory inventory, bool with_slot) {
+  residue::CellScope scope;
+  scope.node = node.tag;
+  scope.uid = node.cell(slot).uid;
+  if (with_slot) {
+    scope.slot = slot;
   }
-  TestNode(const TestNode&) = delete;
-  TestNode& operator=(const TestNode&) = delete;
-  TestNode(TestNode&&) = delete;
-  TestNode& operator=(TestNode&&) = delete;
-  ~TestNode() {
-    for (std::uint32_t slot = 0; slot < 2; ++slot) {
-      CHECK(netpolicy::disconnect(cell(slot), run_dir).empty());
-    }
-    CHECK(netpolicy::Router::destroy(run_dir, tag).empty());
-    CHECK(base::remove_dir(run_dir).ok());
-  }
-  [[nodiscard]] model::CellName cell(std::uint32_t slot) const {
-    return {tag, "0199c1f2-7b1e-7c3a-9d2e-00000000000" + std::to_string(slot), slot};
-  }
-  [[nodiscard]] residue::CellScope scope(std::uint32_t slot, model::Inventory inventory, bool with_slot) const {
-    residue::CellScope scope;
-    scope.node = tag;
-    scope.uid = cell(slot).uid;
-    if (with_slot) {
-      scope.slot = slot;
-    }
-    scope.inventory = std::move(inventory);
-    scope.paths.run_dir = run_dir;
-    return scope;
-  }
-  model::NodeTag tag;
-  std::string run_dir;
-};
+  scope.inventory = std::move(inventory);
+  scope.paths.run_dir = node.run_dir;
+  return scope;
+}
 
 model::ResidueReport scan(const residue::CellScope& scope) {
   return residue::scan_cell(scope, base::Deadline::after(std::chrono::seconds(30)));
@@ -96,19 +72,18 @@ void expect_clean(const model::ResidueReport& report) {
 
 TEST_CASE("a cell's network is seen in full, and after the disconnect not at all") {
   TestNode node;
-  auto router = netpolicy::Router::open({.run_dir = node.run_dir, .node = node.tag});
-  REQUIRE_MESSAGE(router.ok(), (router.ok() ? "" : router.error().message()));
+  const netpolicy::Router router = node.open(netpolicy::Attach::kAuto);
   Recorder journal;
   Recorder other_journal;
-  std::optional<netpolicy::NetworkedCell> cell = std::move(*router->connect(node.cell(0), journal));
-  const auto other = router->connect(node.cell(1), other_journal);
+  std::optional<netpolicy::NetworkedCell> cell = std::move(*router.connect(node.cell(0), journal));
+  const auto other = router.connect(node.cell(1), other_journal);
   REQUIRE(other.ok());
 
   auto intents = journal.items;
   for (auto& item : intents) {
     item.identity.clear();
   }
-  for (auto& scope : {node.scope(0, journal.items, false), node.scope(0, {}, true), node.scope(0, intents, false)}) {
+  for (auto& scope : {scope_of(node, 0, journal.items, false), scope_of(node, 0, {}, true), scope_of(node, 0, intents, false)}) {
     auto impatient = scope;
     impatient.patience.kernel = std::chrono::milliseconds(1);
     const auto report = scan(impatient);
@@ -119,20 +94,20 @@ TEST_CASE("a cell's network is seen in full, and after the disconnect not at all
     CHECK(count(report, ItemKind::kBpfMap) == 4);
     CHECK(count(report, ItemKind::kBpfPin) == 1);
     CHECK(count(report, ItemKind::kMount) >= 1);
-    if (router->attach() == netpolicy::Attach::kTcx) {
+    if (router.attach() == netpolicy::Attach::kTcx) {
       CHECK(count(report, ItemKind::kBpfLink) == 2);
     }
   }
 
   CHECK(netpolicy::disconnect(node.cell(0), node.run_dir).empty());
   {
-    auto impatient = node.scope(0, journal.items, true);
+    auto impatient = scope_of(node, 0, journal.items, true);
     impatient.patience.kernel = std::chrono::milliseconds(1);
     CHECK(count(scan(impatient), ItemKind::kNetns) >= 1);  // our own object still holds its descriptor
   }
   cell.reset();
   const auto start = std::chrono::steady_clock::now();
-  expect_clean(scan(node.scope(0, journal.items, true)));
+  expect_clean(scan(scope_of(node, 0, journal.items, true)));
   MESSAGE("scan after the disconnect took "
           << std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count() << " ms");
 
