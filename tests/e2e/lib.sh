@@ -63,7 +63,7 @@ node_up() { # [extra configuration, TOML sections]
   export CELLRUN_PATHS_SHIM=$node/libexec CELLRUN_PATHS_GUEST=$guest
   printf '[lanes]\nallow_emulated_tier2 = true\n%s\n' "${1:-}" >"$node/etc/config.toml"
   # A boot probe costs seconds; its answer holds for this boot and guest, so the tests of one run share it.
-  mkdir -p /tmp/cellrun-probe && mkdir -p "$node/state/shim" && cp -a /tmp/cellrun-probe/. "$node/state/shim/" 2>/dev/null || true
+  mkdir -p "$build/e2e-probe" "$node/state/shim" && cp -a "$build/e2e-probe/." "$node/state/shim/" 2>/dev/null || true
   cellrun keygen "$node/etc/node" >/dev/null
   cellrun keygen "$node/etc/job" >/dev/null
   cellrun trust add "$node/etc/job.pub" --namespace test --min-tier 0 --max-concurrent 64 >/dev/null
@@ -91,7 +91,7 @@ node_down() {
       echo "FAIL  the node left mounts or processes"
       status=1
     fi
-    cp -a "$node/state/shim/." /tmp/cellrun-probe/ 2>/dev/null
+    cp -a "$node/state/shim/." "$build/e2e-probe/" 2>/dev/null
     rm -rf --one-file-system "$node"
   fi
   exit "$status"
@@ -145,13 +145,26 @@ is_clean() { equal "$(field .teardown.verdict)" CLEAN || { field '.teardown.resi
 
 # Everything that a node may leave behind on a host, one line a thing. For comparing before and after.
 host_state() {
+  local tag
+  tag=$(basename "$node"/run/netns/cr-*-router) tag=${tag#cr-} tag=${tag%-router}
   echo "qemu $(pgrep -fc "qemu-system.*$node" || true)"
-  find /sys/fs/cgroup -type d -path '*cellrun*' 2>/dev/null | grep -c "$(basename "$node")" || true
+  echo "cgroups $(find /sys/fs/cgroup -type d -path "*/cellrun/$tag/*" 2>/dev/null | wc -l)"
   bpftool -j prog list 2>/dev/null | jq -r '[.[] | select(.name // "" | startswith("cr"))] | length'
   bpftool -j map list 2>/dev/null | jq -r '[.[] | select(.name // "" | startswith("cr"))] | length'
   nsenter --net="$(echo "$node"/run/netns/*-router)" ip -o link 2>/dev/null | wc -l
   grep -cF "$node" /proc/self/mountinfo || true
   ls "$node/run/netns" "$node/run/cells" | sort
+}
+
+# A job larger than the node, under a key that may ask for as much: the refusal is the node's. [jq filter]
+check_never_fits() {
+  local code=0 err
+  cellrun keygen "$node/etc/big" >/dev/null
+  cellrun trust add "$node/etc/big.pub" --namespace test --min-tier 0 --memory 2Ti >/dev/null
+  spec huge true "${1:-.} | .spec.resources.limits.memory = \"1Ti\"" >"$node/huge.json"
+  err=$(cellrun submit "$node/huge.json" --key "$node/etc/big.key" 2>&1 >/dev/null) || code=$?
+  check "a job that can never fit: exit code 75" equal "$code" 75
+  check "a job that can never fit: NoCapacity" matches "$err" NoCapacity
 }
 
 finish() {
