@@ -50,7 +50,7 @@ struct SetDraining {
 struct Ping {};
 using Request = std::variant<Submit, Get, List, Watch, Logs, Cancel, GetEvidence, GetFlows, GetCapacity, SetDraining, Ping>;
 
-// {code, reason, message, hint, retryable, field, uid} of docs/SPEC.md.
+// {code, reason, message, hint, retryable, field, uid} of cellrun(1).
 struct Failure {
   base::Errc code = base::Errc::kUnknown;
   model::Reason reason = model::Reason::kNone;  // of a refused submission

@@ -29,8 +29,8 @@ class App {
   std::unique_ptr<Parts> parts_;
 };
 
-// What `cellrund --remove-node` does, with no daemon running: ends journalled cells and removes the router namespace,
-// the node's mounts and its cgroup folders. Returns what could not be removed.
+// What `cellrund --remove-node` does, with no daemon running: removes the router namespace, the node's mounts and its
+// cgroup folders as far as they are empty. Ends no cell: start and stop the daemon for that. Returns what is left.
 base::Result<std::vector<std::string>> remove_node(const Config& config);
 
 }  // namespace cellrund::daemon

@@ -1,5 +1,5 @@
 // The sealed record of a submission: an in-toto Statement v1 (github.com/in-toto/attestation, spec/v1/statement.md) in a
-// DSSE envelope signed with the node key. Fields: docs/SPEC.md, "Evidence". Pure functions; any thread.
+// DSSE envelope signed with the node key. Fields: docs/EVIDENCE.md. Pure functions; any thread.
 #pragma once
 
 #include <string>

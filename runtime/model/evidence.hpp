@@ -1,4 +1,4 @@
-// The facts of one submission, as they go into the sealed record (predicate of docs/SPEC.md, "Evidence").
+// The facts of one submission, as they go into the sealed record (docs/EVIDENCE.md).
 // A field that was not produced stays empty and is then absent from the record, never invented.
 #pragma once
 

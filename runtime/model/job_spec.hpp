@@ -1,5 +1,5 @@
 // The jobspec as a typed value: what was signed, after strict parsing and with every default filled in.
-// JSON field names and rules: docs/SPEC.md, section "Jobspec".
+// JSON field names and rules: cellrun-jobspec(5) and job/fields.cpp.
 #pragma once
 
 #include <chrono>

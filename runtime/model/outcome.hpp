@@ -1,4 +1,4 @@
-// States, reasons and verdicts: the stable, machine-read vocabulary of a job's life (docs/SPEC.md, "States and reasons").
+// States, reasons and verdicts: the stable, machine-read vocabulary of a job's life (names: outcome.cpp).
 #pragma once
 
 #include <cstdint>
@@ -60,7 +60,7 @@ struct Outcome {
 // else Failed.
 [[nodiscard]] State terminal_state(Reason reason) noexcept;
 
-// The exit code of `cellrun submit` (docs/SPEC.md, "Exit codes"). `verdict` absent: refused before anything ran.
+// The exit code of `cellrun submit` (cellrun-exit-codes(7)). `verdict` absent: refused before anything ran.
 [[nodiscard]] int exit_code_for(const Outcome& outcome, std::optional<Verdict> verdict) noexcept;
 
 }  // namespace cellrund::model

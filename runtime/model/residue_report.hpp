@@ -11,7 +11,7 @@ namespace cellrund::model {
 
 // One look at one source of truth. `ok` is "found == expected"; a probe that could not look is listed in `unknown`.
 struct ResidueCheck {
-  std::string probe;     // "process", "cgroup", ... as in docs/ARCHITECTURE.md
+  std::string probe;     // "process", "cgroup", ... as in docs/RESIDUE.md
   std::string method;    // what was read, e.g. "/proc/*/mountinfo"
   std::string expected;  // "absent"
   std::string found;     // "absent", or what was found

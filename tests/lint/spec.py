@@ -1,11 +1,16 @@
 #!/usr/bin/env python3
 """docs/SPEC.md: each promise names tests that exist and that meson runs, or says "not yet tested".
+Sources: each document that is cited exists, and so does the section, as in docs/SPEC.md, "Jobs".
 
 usage: spec.py SOURCE_ROOT
 """
 import pathlib
 import re
 import sys
+
+from source import PRODUCT, files, line_of
+
+CITED = re.compile(r'\b(docs/[\w-]+\.md)(?:`?,\s+(?:section\s+)?"([^"\n]+)")?')
 
 
 def runs(root: pathlib.Path, path: pathlib.Path) -> bool:
@@ -60,7 +65,23 @@ def check(root: pathlib.Path) -> list[str]:
     return problems
 
 
+def citations(root: pathlib.Path) -> list[str]:
+    problems = []
+    texts = list(files(root, PRODUCT + ("tests",)))
+    texts += [(str(path.relative_to(root)), path.read_text()) for pattern in ("*.md", "docs/*.md", "tools/*", "meson.build")
+              for path in sorted(root.glob(pattern)) if path.is_file()]
+    for path, text in texts:
+        for match in CITED.finditer(text):
+            where, document = f"{path}:{line_of(text, match.start())}", root / match[1]
+            if not document.is_file():
+                problems.append(f"{where}: {match[1]} does not exist")
+            elif match[2] and not re.search(rf"^#+ {re.escape(match[2])}$", document.read_text(), re.M):
+                problems.append(f'{where}: {match[1]} has no section "{match[2]}"')
+    return problems
+
+
 if __name__ == "__main__":
-    found = check(pathlib.Path(sys.argv[1]).resolve())
+    source_root = pathlib.Path(sys.argv[1]).resolve()
+    found = check(source_root) + citations(source_root)
     print("\n".join(found) or "every promise names its test")
     sys.exit(1 if found else 0)

@@ -19,7 +19,7 @@ struct Failed {
   int exit_code = 125;
 };
 
-// The codes of docs/SPEC.md, "Exit codes".
+// The codes of cellrun-exit-codes(7).
 inline constexpr int kExitFound = 3;        // residue, audit, evidence verify, doctor: found something
 inline constexpr int kExitUntold = 4;       // … could not tell
 inline constexpr int kExitUsage = 64;
