@@ -8,16 +8,16 @@ namespace {
 
 constexpr std::string_view kExitCodes = R"(Exit codes of submit and wait:
   the job's own   it ended by itself, and its teardown was verified CLEAN
-  122             cancelled: CancelledByUser, KilledByOperator, KillSwitch, NodeShutdown
+  122             cancelled: CancelledByUser, KilledByOperator, NodeShutdown (reserved: KillSwitch)
   123             the teardown is not CLEAN; wins over every code of the job, 0 included
   124             DeadlineExceeded
   125             cellrun itself failed: the cell did not start, crashed, or was lost
   126, 127        the command cannot be invoked, or was not found in the cell
-  128+n           the job died of signal n; 137 also for memory, pids, disk, log and egress limits
+  128+n           the job died of signal n (reserved: 137 for memory, pids, disk, log and egress limits)
   64              usage
   65              SchemaInvalid, UnsupportedField, ImageNotPinned
   69              cellrund cannot be reached
-  75              NoCapacity, NodeDraining, NodeQuarantined: try again
+  75              NoCapacity, NodeDraining: try again (reserved: NodeQuarantined)
   77              every other refusal
   130             interrupted; the job goes on
 
