@@ -7,13 +7,13 @@
 #include "base/json.hpp"
 #include "base/log.hpp"
 #include "ledger_snapshot.hpp"
+#include "residue/probes.hpp"
 #include "residue/scan.hpp"
 
 namespace cellrund::cellsweep {
 namespace {
 
 constexpr std::size_t kMaxEntries = 65536;
-constexpr std::size_t kMaxMounts = 4UL << 20U;
 constexpr std::size_t kTagLength = 8;
 
 bool is_tag(std::string_view text) {
@@ -40,23 +40,13 @@ void tags_of_markers(const std::string& folder, std::set<std::string>& tags, Res
 
 // Folder names below <hierarchy>/cellrun.
 void tags_of_cgroups(const std::string& proc, std::set<std::string>& tags, Result& result) {
-  const auto text = base::read_file(proc + "/self/mountinfo", kMaxMounts);
-  if (!text.ok()) {
-    result.unknown.push_back(text.error().message());
+  const auto mounts = residue::mount_points(proc, {"cgroup", "cgroup2"});
+  if (!mounts.ok()) {
+    result.unknown.push_back(mounts.error().message());
     return;
   }
-  std::string_view rest = *text;
-  while (!rest.empty()) {
-    const std::string_view line = rest.substr(0, rest.find('\n'));
-    rest.remove_prefix(std::min(rest.size(), line.size() + 1));
-    if (line.find(" - cgroup") == std::string_view::npos) {
-      continue;
-    }
-    std::string_view field = line;
-    for (int i = 0; i < 4; ++i) {
-      field.remove_prefix(std::min(field.size(), field.find(' ') + 1));
-    }
-    const auto names = base::list_dir(std::string(field.substr(0, field.find(' '))) + "/cellrun", kMaxEntries);
+  for (const residue::MountPoint& mount : *mounts) {
+    const auto names = base::list_dir(mount.path + "/cellrun", kMaxEntries);
     if (!names.ok()) {
       if (names.error().code() != base::Errc::kNotFound) {
         result.unknown.push_back(names.error().message());
