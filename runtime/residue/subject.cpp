@@ -297,4 +297,16 @@ const model::InventoryItem* Subject::journalled_path(std::string_view path) cons
   return nullptr;
 }
 
+const model::InventoryItem* Subject::journalled_file(const base::FileId& id) const {
+  for (const model::InventoryItem& item : inventory_) {
+    if (item.kind != model::ItemKind::kFile && item.kind != model::ItemKind::kSocket) {
+      continue;
+    }
+    if (const auto known = parse_object_id(item.identity); known && known->file == id) {
+      return &item;
+    }
+  }
+  return nullptr;
+}
+
 }  // namespace cellrund::residue

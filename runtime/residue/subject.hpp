@@ -63,6 +63,8 @@ class Subject {
   // A path of the inventory, or below it. Names that carry the cell are claimed by why_path already; this is for the
   // others, where only identity can tell (see FileProbe).
   [[nodiscard]] const model::InventoryItem* journalled_path(std::string_view path) const;
+  // The journalled file or socket that is this very object, whatever its path is now.
+  [[nodiscard]] const model::InventoryItem* journalled_file(const base::FileId& id) const;
 
  private:
   void fill_defaults();

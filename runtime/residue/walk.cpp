@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -197,11 +198,13 @@ class Walking {
 
   void held_folder(int dir, pid_t pid, const char* what) {
     const ssize_t n = ::readlinkat(dir, what, target_.data(), target_.size());
-    if (n < 0) {
+    if (n < 0 && errno == ENAMETOOLONG) {
+      file_of_long_path(dir, what, dir, pid, what);
+    } else if (n < 0) {
       fail(pid, what, errno);
-      return;
+    } else {
+      file({target_.data(), static_cast<std::size_t>(n)}, dir, what, dir, pid, what);
     }
-    file({target_.data(), static_cast<std::size_t>(n)}, dir, what, dir, pid, what);
   }
 
   void descriptors(int dir, pid_t pid) {
@@ -214,7 +217,11 @@ class Walking {
     const int err = for_each_entry(fds.get(), [&](const char* number) {
       const ssize_t n = ::readlinkat(fds.get(), number, target_.data(), target_.size());
       if (n < 0) {
-        fail(pid, "fd/N", errno);
+        if (errno == ENAMETOOLONG) {
+          file_of_long_path(fds.get(), number, dir, pid, std::string("fd/") + number);
+        } else {
+          fail(pid, "fd/N", errno);
+        }
         return true;
       }
       const std::string_view target(target_.data(), static_cast<std::size_t>(n));
@@ -248,15 +255,38 @@ class Walking {
       }
       const model::InventoryItem* item = subject_.journalled_path(path);
       const auto id = item != nullptr && item->name == path ? parse_object_id(item->identity) : std::nullopt;
-      struct stat st {};
-      if (!id || ::fstatat(at, name, &st, 0) != 0 || base::FileId{st.st_dev, st.st_ino} != id->file) {
+      if (!id || file_behind(at, name) != id->file) {
         return;
       }
       why = "journalled identity " + item->identity;
     }
+    hold_file(dir, pid, std::move(via), std::string(target), std::move(why));
+  }
+
+  // d_path() gives ENAMETOOLONG above PATH_MAX, and everybody can make such a path. None of ours is that long, so only
+  // the identity of what is held can make it the cell's (a folder of ours that somebody moved).
+  void file_of_long_path(int at, const char* name, int dir, pid_t pid, std::string via) {
+    const auto id = file_behind(at, name);
+    const model::InventoryItem* item = id ? subject_.journalled_file(*id) : nullptr;
+    if (item != nullptr) {
+      hold_file(dir, pid, std::move(via), item->name, "journalled identity " + item->identity + " under a path too long to read");
+    }
+  }
+
+  // What a magic link leads to. What the kernel has cached is enough: a server of the file system (FUSE) is not asked,
+  // since it may be anybody's and never answer.
+  static std::optional<base::FileId> file_behind(int at, const char* name) {
+    struct statx st {};
+    if (::statx(at, name, AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, STATX_INO, &st) != 0) {
+      return std::nullopt;
+    }
+    return base::FileId{::makedev(st.stx_dev_major, st.stx_dev_minor), st.stx_ino};
+  }
+
+  void hold_file(int dir, pid_t pid, std::string via, std::string target, std::string why) {
     auto process = identify_at(dir, pid);
     if (process.ok() && walk_.files.size() < kMaxClaims) {
-      walk_.files.push_back({std::move(*process), std::move(via), std::string(target), std::move(why)});
+      walk_.files.push_back({std::move(*process), std::move(via), std::move(target), std::move(why)});
     }
   }
 
@@ -278,7 +308,9 @@ class Walking {
     }
     const ssize_t n = ::readlinkat(dir, "exe", target_.data(), target_.size());
     if (n < 0) {
-      fail(pid, "exe", errno);
+      if (errno != ENAMETOOLONG) {  // no program of ours lies that deep
+        fail(pid, "exe", errno);
+      }
       return;
     }
     std::string_view program(target_.data(), static_cast<std::size_t>(n));

@@ -8,6 +8,8 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
+#include <cerrno>
 #include <filesystem>
 #include <string>
 
@@ -37,6 +39,7 @@ class FakeHost {
   FakeHost& operator=(FakeHost&&) = delete;
   ~FakeHost() {
     std::error_code ignored;
+    std::filesystem::remove_all(root_ + "/" + std::string(250, 'd'), ignored);  // too deep for paths
     for (int attempt = 0; attempt < 1; ++attempt) {
       std::vector<std::filesystem::path> paths;
       for (const auto& entry : std::filesystem::recursive_directory_iterator(root_, ignored)) {
@@ -68,6 +71,19 @@ class FakeHost {
     link(base + "/ns/mnt", "mnt:[2]");
     link(base + "/cwd", "/");
     link(base + "/root", "/");
+  }
+
+  // A folder whose path is longer than PATH_MAX.
+  [[nodiscard]] base::UniqueFd deep_folder() const {
+    const std::string name(250, 'd');
+    base::UniqueFd at(::open(root_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    constexpr int kDepth = 20;
+    for (int i = 0; i < kDepth; ++i) {
+      REQUIRE(::mkdirat(at.get(), name.c_str(), 0755) == 0);
+      at.reset(::openat(at.get(), name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+      REQUIRE(at);
+    }
+    return at;
   }
 
   [[nodiscard]] CellScope scope() const {
@@ -246,6 +262,26 @@ TEST_CASE("open files of the cell are found, deleted ones included; who merely w
   const auto report = scan(host.scope());
   CHECK(has(report, model::ItemKind::kFile, "/stdout (deleted)"));
   CHECK(!has(report, model::ItemKind::kFile, "/var/log"));
+}
+
+TEST_CASE("a path too long to be read is nobody's, and a journalled file is found behind it") {
+  FakeHost host;
+  // Only a real /proc says ENAMETOOLONG: a folder deeper than PATH_MAX, held by ourselves.
+  const base::UniqueFd deep = host.deep_folder();
+  const std::string self = "/proc/self/fd/" + std::to_string(deep.get());
+  std::array<char, 8> buffer{};
+  REQUIRE(::readlink(self.c_str(), buffer.data(), buffer.size()) < 0);
+  REQUIRE(errno == ENAMETOOLONG);
+  CellScope scope = host.scope();
+  scope.paths.proc = "/proc";
+  const auto clean = scan(scope);
+  for (const model::ResidueUnknown& unknown : clean.unknown) {
+    CHECK_MESSAGE(unknown.cause.find("ENAMETOOLONG") == std::string::npos, unknown.cause);
+  }
+  const auto id = base::file_id(deep.get());
+  REQUIRE(id.ok());
+  scope.inventory = {{model::ItemKind::kFile, "/was/here", std::to_string(id->dev) + ":" + std::to_string(id->ino)}};
+  CHECK(has(scan(scope), model::ItemKind::kFile, "/was/here"));
 }
 
 TEST_CASE("a shim that names the cell is a process of it; an operator's grep is not") {
