@@ -40,7 +40,8 @@ std::optional<std::uint32_t> slot_of(const model::NodeTag& node, const model::In
 }
 
 std::optional<model::Verdict> close_cell(Services& services, JobRecord& record, const model::CellName& name,
-                                         const model::Outcome& outcome, admit::Ticket* ticket) {
+                                         const model::Outcome& outcome, const std::string& boot_id,
+                                         admit::Ticket* ticket) {
   auto inventory = services.ledger.inventory(name.uid);
   std::optional<model::Verdict> verdict;
   if (!inventory.ok()) {
@@ -52,12 +53,13 @@ std::optional<model::Verdict> close_cell(Services& services, JobRecord& record, 
     model::TeardownFacts facts;
     facts.started = base::WallTime::now();
     facts.created = *inventory;
-    facts.failures = tear_down(services, name, *inventory);
+    facts.failures = tear_down(services, name, *inventory, boot_id);
     residue::CellScope scope;
     scope.node = services.tag;
     scope.uid = name.uid;
     scope.slot = name.slot;
     scope.inventory = std::move(inventory).value();
+    scope.boot_id = boot_id;
     scope.paths = services.scan_paths;
     if (in_containerd(scope.inventory)) {
       scope.vmm_uid = services.vmm_uid_base + name.slot;

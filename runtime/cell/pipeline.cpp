@@ -103,7 +103,7 @@ class Cell {
       }
     }
     live = Live{};  // an open descriptor would keep the namespace alive and the scan from being CLEAN
-    (void)close_cell(services_, record_, name_, outcome, &slot);
+    (void)close_cell(services_, record_, name_, outcome, services_.facts.boot_id, &slot);
   }
 
  private:

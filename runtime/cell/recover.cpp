@@ -47,7 +47,7 @@ model::Evidence evidence_of(const Services& services, const ledger::JobRow& row,
 
 }  // namespace
 
-base::Result<Recovered> recover(Services& services, bool rebooted) {
+base::Result<Recovered> recover(Services& services) {
   Recovered done;
   const std::vector<ledger::JobRow> rows = CR_TRY(services.ledger.unfinished());
 
@@ -58,11 +58,13 @@ base::Result<Recovered> recover(Services& services, bool rebooted) {
     const auto slot = slot_of(services.tag, inventory);
     cells.emplace_back(model::CellName{services.tag, row.job.uid, slot.value_or(admit::CapacityPool::kMaxSlot)},
                        slot.has_value());
-    kill_processes(services, cells.back().first, inventory);
+    kill_processes(services, cells.back().first, inventory, row.boot_id);
   }
 
   for (std::size_t i = 0; i < rows.size(); ++i) {
     const auto& [name, has_slot] = cells[i];
+    // The job's own boot, not the ledger's last one: the first start after a reboot may have failed before it came here.
+    const bool rebooted = rows[i].boot_id != services.facts.boot_id;
     JobView view = view_of(rows[i]);
     services.table.insert(std::move(view), CR_TRY(CancelFlag::create()));
     JobRecord record(services, name.uid, evidence_of(services, rows[i], rebooted));
@@ -81,7 +83,7 @@ base::Result<Recovered> recover(Services& services, bool rebooted) {
     if (has_slot) {
       ticket = CR_TRY(services.capacity.adopt(name.slot, {}));
     }
-    const auto verdict = close_cell(services, record, name, outcome, ticket.has_value() ? &*ticket : nullptr);
+    const auto verdict = close_cell(services, record, name, outcome, rows[i].boot_id, ticket.has_value() ? &*ticket : nullptr);
     ++done.jobs;
     if (verdict.value_or(model::Verdict::kClean) != model::Verdict::kClean) {
       ++done.quarantined;

@@ -1,5 +1,5 @@
 // What a restarted daemon does with the cells of its predecessor: it ends every one that the journal knows and seals it
-// (DaemonRestarted; NodeRebooted when the boot id changed), before it takes new jobs. It never waits for containerd
+// (DaemonRestarted; NodeRebooted where it began in another boot), before it takes new jobs. It never waits for containerd
 // longer than a teardown does.
 #pragma once
 
@@ -12,7 +12,6 @@ struct Recovered {
   std::size_t quarantined = 0;
 };
 
-// `rebooted`: the ledger was last used under another boot id, so nothing of the kernel's state is left.
-base::Result<Recovered> recover(Services& services, bool rebooted);
+base::Result<Recovered> recover(Services& services);
 
 }  // namespace cellrund::cell

@@ -24,8 +24,8 @@ constexpr std::size_t kMaxFolderEntries = 64;
 
 class Teardown {
  public:
-  Teardown(Services& services, const model::CellName& name, const model::Inventory& inventory)
-      : services_(services), name_(name), inventory_(inventory) {}
+  Teardown(Services& services, const model::CellName& name, const model::Inventory& inventory, const std::string& boot_id)
+      : services_(services), name_(name), inventory_(inventory), same_boot_(boot_id == services.facts.boot_id) {}
 
   std::vector<std::string> run() {
     note(netpolicy::kill_network(name_, services_.paths.run));
@@ -67,6 +67,9 @@ class Teardown {
 
   template <typename F>
   void for_each_process(F&& visit) {
+    if (!same_boot_) {
+      return;
+    }
     for (const InventoryItem& item : inventory_) {
       const std::size_t colon = item.identity.find(':');
       if (item.kind != ItemKind::kProcess || colon == std::string::npos) {
@@ -171,17 +174,20 @@ class Teardown {
   Services& services_;
   const model::CellName& name_;
   const model::Inventory& inventory_;
+  bool same_boot_;  // pid and start time tell a process within one boot only
   std::vector<std::string> failures_;
 };
 
 }  // namespace
 
-std::vector<std::string> tear_down(Services& services, const model::CellName& name, const model::Inventory& inventory) {
-  return Teardown(services, name, inventory).run();
+std::vector<std::string> tear_down(Services& services, const model::CellName& name, const model::Inventory& inventory,
+                                   const std::string& boot_id) {
+  return Teardown(services, name, inventory, boot_id).run();
 }
 
-void kill_processes(Services& services, const model::CellName& name, const model::Inventory& inventory) {
-  Teardown(services, name, inventory).kill_now();
+void kill_processes(Services& services, const model::CellName& name, const model::Inventory& inventory,
+                    const std::string& boot_id) {
+  Teardown(services, name, inventory, boot_id).kill_now();
 }
 
 }  // namespace cellrund::cell

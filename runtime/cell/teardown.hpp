@@ -14,11 +14,14 @@ namespace cellrund::cell {
 
 // Order: filter to KILLED → processes of the cell → containerd's objects → whatever process survived → network →
 // cgroups → files. Every wait is bounded; containerd gets kContainerdPatience in all.
-std::vector<std::string> tear_down(Services& services, const model::CellName& name, const model::Inventory& inventory);
+// `boot_id`: the boot of the inventory; in another one its processes are long gone and their numbers are other people's.
+std::vector<std::string> tear_down(Services& services, const model::CellName& name, const model::Inventory& inventory,
+                                   const std::string& boot_id);
 
 // The first step alone: SIGKILL to everything that the inventory names, without waiting. For a restarted daemon that has
 // many cells to end.
-void kill_processes(Services& services, const model::CellName& name, const model::Inventory& inventory);
+void kill_processes(Services& services, const model::CellName& name, const model::Inventory& inventory,
+                    const std::string& boot_id);
 
 inline constexpr std::chrono::seconds kContainerdPatience{10};
 

@@ -128,7 +128,6 @@ struct App::Parts {
   std::optional<cell::Services> services;
   std::string accel;
   std::unique_ptr<cell::NodeImpl> node;
-  bool rebooted = false;
 
   base::Status open_state();
   base::Status start_containerd();
@@ -145,8 +144,7 @@ base::Status App::Parts::open_state() {
   node_key = CR_TRY(crypto::PrivateKey::load(config.paths.node_key).context("node key (make one: cellrun keygen)"));
   ledger = CR_TRY(ledger::Ledger::open(config.paths.state + "/ledger.db"));
   const std::string boot = CR_TRY(base::boot_id());
-  const std::string before = CR_TRY(ledger->exchange_boot_id(boot));
-  rebooted = !before.empty() && before != boot;
+  (void)CR_TRY(ledger->exchange_boot_id(boot));  // each job knows its own boot
   return base::ok();
 }
 
@@ -291,7 +289,7 @@ base::Result<std::unique_ptr<App>> App::build(const Config& config) {
   CR_CHECK(parts->start_containerd());
   CR_CHECK(parts->open_kernel());
   CR_CHECK(parts->make_services());
-  const cell::Recovered recovered = CR_TRY(cell::recover(*parts->services, parts->rebooted).context("recover"));
+  const cell::Recovered recovered = CR_TRY(cell::recover(*parts->services).context("recover"));
   if (recovered.jobs != 0) {
     base::log::info("step=recover jobs=" + std::to_string(recovered.jobs) + " quarantined=" + std::to_string(recovered.quarantined));
   }

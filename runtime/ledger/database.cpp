@@ -120,6 +120,12 @@ base::Status Database::migrate() {
     return Error(Errc::kFailedPrecondition, "its schema version " + std::to_string(version) +
                                                 " is newer than this cellrund's " + std::to_string(kSchemaVersion));
   }
+  if (version == 1) {
+    const std::string script = "BEGIN EXCLUSIVE;" + std::string(kFromVersion1) +
+                               "PRAGMA user_version = " + std::to_string(kSchemaVersion) + "; COMMIT;";
+    const int code = sqlite3_exec(connection_.get(), script.c_str(), nullptr, nullptr, nullptr);
+    return code == SQLITE_OK ? base::ok() : base::Status(failure("migrate from schema version 1", code));
+  }
   if (version != kSchemaVersion) {
     return Error(Errc::kDataLoss, "its schema version " + std::to_string(version) + " never existed");
   }

@@ -74,7 +74,7 @@ base::Result<std::vector<TimelineEntry>> read_timeline(Database& db, const std::
 // Column order of every query that ends in read_job().
 #define CR_JOB_COLUMNS                                                                                            \
   "uid, spec_digest, name, tenant, lane, image, signer_key_id, peer_uid, peer_gid, peer_pid, state, reason, "     \
-  "exit_code, signal, message, verdict, evidence_digest, closed"
+  "exit_code, signal, message, verdict, evidence_digest, closed, boot_id"
 
 JobRow read_job(const Row& row) {
   JobRow job;
@@ -102,6 +102,7 @@ JobRow read_job(const Row& row) {
   }
   job.evidence_digest = row.text(16);
   job.closed = row.integer(17) != 0;
+  job.boot_id = row.text(18);
   return job;
 }
 
@@ -212,7 +213,8 @@ base::Result<Acceptance> Ledger::accept(const NewJob& job, const TimelineEntry& 
   }
   CR_CHECK(db->run("INSERT INTO used_uids(uid, spec_digest) VALUES(?1, ?2)", {text(job.uid), text(job.spec_digest)}));
   CR_CHECK(db->run("INSERT INTO jobs(uid, spec_digest, name, tenant, lane, image, signer_key_id, peer_uid, peer_gid, "
-                   "peer_pid, envelope, state) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+                   "peer_pid, envelope, state, boot_id) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, "
+                   "coalesce((SELECT value FROM meta WHERE key = 'boot_id'), ''))",
                    {text(job.uid), text(job.spec_digest), text(job.name), text(job.tenant), text(job.lane),
                     text(job.image), text(job.signer_key_id), number(job.peer.uid), number(job.peer.gid),
                     number(job.peer.pid), Blob{job.envelope}, text(to_string(entry.state))}));
@@ -317,7 +319,7 @@ base::Result<std::vector<JobRow>> Ledger::unfinished() {
   CR_CHECK(db->query("SELECT " CR_JOB_COLUMNS ", envelope FROM jobs WHERE closed = 0 ORDER BY seq", {},
                      [&](const Row& row) {
                        jobs.push_back(read_job(row));
-                       jobs.back().job.envelope = row.text(18);
+                       jobs.back().job.envelope = row.text(19);
                      }));
   for (JobRow& job : jobs) {
     job.timeline = CR_TRY(read_timeline(*db, job.job.uid));
@@ -339,7 +341,7 @@ base::Result<std::optional<JobRow>> Ledger::get(const std::string& uid) {
   std::optional<JobRow> job;
   CR_CHECK(db->query("SELECT " CR_JOB_COLUMNS ", envelope FROM jobs WHERE uid = ?1", {text(uid)}, [&](const Row& row) {
     job = read_job(row);
-    job->job.envelope = row.text(18);
+    job->job.envelope = row.text(19);
   }));
   if (job) {
     job->timeline = CR_TRY(read_timeline(*db, uid));

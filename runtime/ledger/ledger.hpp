@@ -41,6 +41,7 @@ struct JobRow {
   std::string evidence_digest;
   std::vector<model::TimelineEntry> timeline;
   bool closed = false;  // sealed
+  std::string boot_id;  // of its acceptance: pids and kernel ids in its journal mean nothing in another boot
 };
 
 enum class Acceptance {
@@ -85,8 +86,8 @@ class Ledger {
 
   // Drawn once per ledger.
   [[nodiscard]] model::NodeTag node_tag() const;
-  // Stores `boot_id` durably and returns the one of the previous open (empty for a new ledger): another one means that
-  // the host was restarted and nothing of its kernel state is left.
+  // Stores `boot_id` durably, for every job that is accepted from now on, and returns the one of the previous open
+  // (empty for a new ledger): another one means that the host was restarted and nothing of its kernel state is left.
   base::Result<std::string> exchange_boot_id(const std::string& boot_id);
   // The failure that stopped the ledger; nullopt while it is healthy.
   [[nodiscard]] std::optional<std::string> stopped() const;

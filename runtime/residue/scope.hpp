@@ -67,10 +67,15 @@ struct LiveCell {
 struct NodeScope {
   model::NodeTag node;
   std::vector<LiveCell> live;
-  model::Inventory inventory;  // of cells that should be gone: their identities are looked for as well
-  std::string boot_id;         // as in CellScope
+  // Of cells that should be gone: their identities are looked for as well. They may be of several boots, so each goes
+  // through of_this_boot() first.
+  model::Inventory inventory;
   Paths paths;
   Patience patience;
 };
+
+// The inventory without the identities that mean nothing in the present boot, if it is not of that one. An empty
+// `boot_id` is the present boot.
+[[nodiscard]] model::Inventory of_this_boot(model::Inventory inventory, const std::string& boot_id);
 
 }  // namespace cellrund::residue

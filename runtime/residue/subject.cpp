@@ -91,14 +91,37 @@ std::optional<LinkId> parse_link_id(std::string_view identity) noexcept {
   return LinkId{static_cast<std::uint32_t>(*ifindex), netns->file};
 }
 
+model::Inventory of_this_boot(model::Inventory inventory, const std::string& boot_id) {
+  if (boot_id.empty()) {
+    return inventory;
+  }
+  const auto now = base::boot_id();
+  if (now.ok() && *now == boot_id) {
+    return inventory;
+  }
+  for (model::InventoryItem& item : inventory) {
+    switch (item.kind) {
+      case model::ItemKind::kProcess: case model::ItemKind::kCgroup: case model::ItemKind::kNetns:
+      case model::ItemKind::kLink: case model::ItemKind::kBpfProgram: case model::ItemKind::kBpfMap:
+      case model::ItemKind::kBpfLink: case model::ItemKind::kBpfPin: case model::ItemKind::kMount:
+      case model::ItemKind::kSocket:
+        item.identity.clear();
+        break;
+      case model::ItemKind::kFile: case model::ItemKind::kContainer: case model::ItemKind::kTask:
+      case model::ItemKind::kLease: case model::ItemKind::kSnapshot:
+        break;  // on disk: a reboot changes nothing
+    }
+  }
+  return inventory;
+}
+
 Subject::Subject(const CellScope& scope)
     : breadth_(Breadth::kCell), node_(scope.node), uid_(scope.uid), vmm_uid_(scope.vmm_uid), paths_(scope.paths),
-      inventory_(scope.inventory) {
+      inventory_(of_this_boot(scope.inventory, scope.boot_id)) {
   if (scope.slot) {
     own_slots_.insert(slot_text(node_, uid_, *scope.slot));
   }
   fill_defaults();
-  forget_identities_of(scope.boot_id);
 }
 
 Subject::Subject(const NodeScope& scope)
@@ -116,7 +139,6 @@ Subject::Subject(const NodeScope& scope)
     }
   }
   fill_defaults();
-  forget_identities_of(scope.boot_id);
 }
 
 void Subject::fill_defaults() {
@@ -136,29 +158,6 @@ void Subject::fill_defaults() {
     paths_.router_netns = paths_.netns_dir + "/" + model::router_name(node_);
   }
   trim(paths_.proc);
-}
-
-void Subject::forget_identities_of(const std::string& boot_id) {
-  if (boot_id.empty()) {
-    return;
-  }
-  const auto now = base::boot_id();
-  if (now.ok() && *now == boot_id) {
-    return;
-  }
-  for (model::InventoryItem& item : inventory_) {
-    switch (item.kind) {
-      case model::ItemKind::kProcess: case model::ItemKind::kCgroup: case model::ItemKind::kNetns:
-      case model::ItemKind::kLink: case model::ItemKind::kBpfProgram: case model::ItemKind::kBpfMap:
-      case model::ItemKind::kBpfLink: case model::ItemKind::kBpfPin: case model::ItemKind::kMount:
-      case model::ItemKind::kSocket:
-        item.identity.clear();
-        break;
-      case model::ItemKind::kFile: case model::ItemKind::kContainer: case model::ItemKind::kTask:
-      case model::ItemKind::kLease: case model::ItemKind::kSnapshot:
-        break;  // on disk: a reboot changes nothing
-    }
-  }
 }
 
 std::vector<model::InventoryItem> Subject::items(model::ItemKind kind) const {

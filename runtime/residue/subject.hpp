@@ -68,7 +68,6 @@ class Subject {
 
  private:
   void fill_defaults();
-  void forget_identities_of(const std::string& boot_id);
   [[nodiscard]] bool wants(std::string_view uid) const;
   [[nodiscard]] std::string why_slot(std::string_view name, std::string_view prefix) const;
 

@@ -27,7 +27,8 @@ using base::Status;
 constexpr std::uint64_t kMaxBytes = 8ULL << 30U;
 constexpr int kAttempts = 5;
 constexpr int kApplicationId = 0x63727531;
-constexpr int kSchemaVersion = 1;
+constexpr int kOldestSchema = 1;  // it knew one boot for all its jobs
+constexpr int kNewestSchema = 2;
 
 // A folder of ours alone, for the copy; gone with the object.
 class TemporaryFolder {
@@ -176,13 +177,14 @@ std::string text(sqlite3_stmt* row, int column) {
   return bytes == nullptr ? std::string() : std::string(bytes, static_cast<std::size_t>(sqlite3_column_bytes(row, column)));
 }
 
-Status expect_number(const Database& database, const char* pragma, int wanted) {
+// The value of a pragma, which must be within the bounds.
+base::Result<int> number_of(const Database& database, const char* pragma, int least, int most) {
   int found = -1;
   CR_CHECK(each_row(database, pragma, [&](sqlite3_stmt* row) { found = sqlite3_column_int(row, 0); }));
-  if (found != wanted) {
+  if (found < least || found > most) {
     return Error(Errc::kFailedPrecondition, std::string("the ledger has another schema (") + pragma + " is " + std::to_string(found) + ")");
   }
-  return base::ok();
+  return found;
 }
 
 }  // namespace
@@ -200,10 +202,11 @@ base::Result<LedgerSnapshot> read_ledger(const std::string& path) {
   if (code != SQLITE_OK) {
     return Error(Errc::kDataLoss, "open the copy of " + path + ": " + sqlite3_errstr(code));
   }
-  CR_CHECK(expect_number(database, "PRAGMA application_id", kApplicationId));
-  CR_CHECK(expect_number(database, "PRAGMA user_version", kSchemaVersion));
+  (void)CR_TRY(number_of(database, "PRAGMA application_id", kApplicationId, kApplicationId));
+  const int schema = CR_TRY(number_of(database, "PRAGMA user_version", kOldestSchema, kNewestSchema));
+  std::string last_boot;
   CR_CHECK(each_row(database, "SELECT key, value FROM meta WHERE key IN ('node_tag', 'boot_id')", [&](sqlite3_stmt* row) {
-    (text(row, 0) == "node_tag" ? snapshot.node.value : snapshot.boot_id) = text(row, 1);
+    (text(row, 0) == "node_tag" ? snapshot.node.value : last_boot) = text(row, 1);
   }));
   std::map<std::string, JournalledCell> cells;
   CR_CHECK(each_row(database, "SELECT uid FROM jobs WHERE closed = 0", [&](sqlite3_stmt* row) {
@@ -212,8 +215,11 @@ base::Result<LedgerSnapshot> read_ledger(const std::string& path) {
   }));
   std::optional<Error> bad;
   CR_CHECK(each_row(database,
-                    "SELECT journal.uid, kind, journal.name, identity, coalesce(jobs.closed, 1) FROM journal "
-                    "LEFT JOIN jobs ON jobs.uid = journal.uid WHERE removed = 0",
+                    schema == kOldestSchema
+                        ? "SELECT journal.uid, kind, journal.name, identity, coalesce(jobs.closed, 1), '' FROM journal "
+                          "LEFT JOIN jobs ON jobs.uid = journal.uid WHERE removed = 0"
+                        : "SELECT journal.uid, kind, journal.name, identity, coalesce(jobs.closed, 1), jobs.boot_id "
+                          "FROM journal LEFT JOIN jobs ON jobs.uid = journal.uid WHERE removed = 0",
                     [&](sqlite3_stmt* row) {
                       const auto kind = model::parse_item_kind(text(row, 1));
                       if (!kind) {
@@ -223,6 +229,7 @@ base::Result<LedgerSnapshot> read_ledger(const std::string& path) {
                       JournalledCell& cell = cells[text(row, 0)];
                       cell.uid = text(row, 0);
                       cell.closed = sqlite3_column_int(row, 4) != 0;
+                      cell.boot_id = schema == kOldestSchema ? last_boot : text(row, 5);
                       cell.inventory.push_back({*kind, text(row, 2), text(row, 3)});
                     }));
   if (bad) {

@@ -14,12 +14,12 @@ namespace cellrund::cellsweep {
 struct JournalledCell {
   std::string uid;
   bool closed = false;  // sealed
+  std::string boot_id;  // the boot that its identities are of
   model::Inventory inventory;  // what was not yet proven absent
 };
 
 struct LedgerSnapshot {
   model::NodeTag node;
-  std::string boot_id;
   bool held = false;  // a daemon has the ledger open: its unclosed cells are alive
   std::vector<JournalledCell> cells;
 };

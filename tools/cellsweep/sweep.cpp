@@ -68,15 +68,15 @@ residue::NodeScope scope_of(const Options& options, const std::string& tag, cons
   if (!ledger || ledger->node.value != tag) {
     return scope;
   }
-  scope.boot_id = ledger->boot_id;
   for (const JournalledCell& cell : ledger->cells) {
+    const model::Inventory inventory = residue::of_this_boot(cell.inventory, cell.boot_id);
     const auto named = std::find_if(scope.live.begin(), scope.live.end(), [&](const auto& live) { return live.uid == cell.uid; });
     if (named != scope.live.end()) {
-      named->inventory = cell.inventory;
+      named->inventory = inventory;
     } else if (ledger->held && !cell.closed) {
-      scope.live.push_back({cell.uid, std::nullopt, cell.inventory});
+      scope.live.push_back({cell.uid, std::nullopt, inventory});
     } else {
-      scope.inventory.insert(scope.inventory.end(), cell.inventory.begin(), cell.inventory.end());
+      scope.inventory.insert(scope.inventory.end(), inventory.begin(), inventory.end());
     }
   }
   return scope;

@@ -1,6 +1,7 @@
 #include "ledger/ledger.hpp"
 
 #include <doctest/doctest.h>
+#include <sqlite3.h>
 
 #include <thread>
 #include <vector>
@@ -30,6 +31,46 @@ TEST_CASE("a new ledger draws a node tag and keeps it") {
   CHECK(second.node_tag().value == tag);
   CHECK(second.exchange_boot_id("boot-2").value() == "boot-1");
   CHECK(second.exchange_boot_id("boot-2").value() == "boot-2");
+}
+
+TEST_CASE("a job keeps the boot of its acceptance") {
+  const Scratch scratch;
+  Ledger ledger = Ledger::open(scratch.file()).value();
+  REQUIRE(ledger.exchange_boot_id("boot-1").ok());
+  REQUIRE(ledger.accept(job(), entry(model::State::kAccepted)).ok());
+  REQUIRE(ledger.exchange_boot_id("boot-2").ok());
+  ledger::NewJob later = job();
+  later.uid = "later";
+  REQUIRE(ledger.accept(later, entry(model::State::kAccepted)).ok());
+  const std::vector<ledger::JobRow> rows = ledger.unfinished().value();
+  REQUIRE(rows.size() == 2);
+  CHECK(rows[0].boot_id == "boot-1");
+  CHECK(rows[1].boot_id == "boot-2");
+}
+
+TEST_CASE("a ledger of schema version 1 is taken over: its jobs are of the boot that it last knew") {
+  const Scratch scratch;
+  std::string tag;
+  {
+    Ledger ledger = Ledger::open(scratch.file()).value();
+    tag = ledger.node_tag().value;
+    REQUIRE(ledger.exchange_boot_id("boot-1").ok());
+    REQUIRE(ledger.accept(job(), entry(model::State::kAccepted)).ok());
+    REQUIRE(ledger.journal_for(kUid)->intend({{model::ItemKind::kCgroup, "/c", ""}}).ok());
+  }
+  sqlite3* database = nullptr;
+  REQUIRE(sqlite3_open(scratch.file().c_str(), &database) == SQLITE_OK);
+  CHECK(sqlite3_exec(database, "ALTER TABLE jobs DROP COLUMN boot_id; PRAGMA user_version = 1", nullptr, nullptr, nullptr) ==
+        SQLITE_OK);
+  REQUIRE(sqlite3_close(database) == SQLITE_OK);
+  for (int open = 0; open < 2; ++open) {
+    Ledger ledger = Ledger::open(scratch.file()).value();
+    CHECK(ledger.node_tag().value == tag);
+    REQUIRE(ledger.exchange_boot_id("boot-2").ok());
+    CHECK(ledger.get(kUid).value()->boot_id == "boot-1");
+    CHECK(ledger.get(kUid).value()->job.envelope == job().envelope);
+    CHECK(ledger.inventory(kUid).value().size() == 1);
+  }
 }
 
 TEST_CASE("a uid is consumed once: the same bytes are the same job, other bytes are a replay") {

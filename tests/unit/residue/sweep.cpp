@@ -8,7 +8,11 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "../ledger/scratch.hpp"
+#include "base/clock.hpp"
 #include "base/file.hpp"
+#include "base/process.hpp"
+#include "ledger/ledger.hpp"
 
 using namespace cellrund;
 
@@ -69,4 +73,25 @@ TEST_CASE("--all-tags finds a tag in a cgroup hierarchy whose mount point has a 
   const cellsweep::Result result = cellsweep::sweep(options);
   REQUIRE(result.nodes.size() == 1);
   CHECK(result.nodes[0].node.value == "0a1b2c3d");
+}
+
+TEST_CASE("a cell of an earlier boot is not found by its pids, also when the ledger has seen a later boot since") {
+  const base::ProcessId self = base::process_id(::getpid()).value();
+  const std::string identity = std::to_string(self.pid) + ":" + std::to_string(self.start_time);
+  for (const bool present : {false, true}) {
+    const Folder folder;
+    cellsweep::Options options = folder.options();
+    options.paths.proc = "/proc";
+    {
+      ledger::Ledger ledger = ledger::Ledger::open(options.ledger).value();
+      REQUIRE(ledger.exchange_boot_id(present ? base::boot_id().value() : "00000000-0000-0000-0000-000000000001").ok());
+      REQUIRE(ledger.accept(ledger_test::job(), ledger_test::entry(model::State::kAccepted)).ok());
+      REQUIRE(ledger.journal_for(ledger_test::kUid)->intend({{model::ItemKind::kProcess, "vmm", identity}}).ok());
+      REQUIRE(ledger.seal(ledger_test::kUid, ledger_test::sealed(model::Verdict::kUnknown)).ok());
+      REQUIRE(ledger.exchange_boot_id(base::boot_id().value()).ok());
+    }
+    const cellsweep::Result result = cellsweep::sweep(options);
+    REQUIRE(result.nodes.size() == 1);
+    CHECK((result.nodes[0].report.residue.size() == 1) == present);
+  }
 }
