@@ -61,6 +61,7 @@ std::optional<model::Verdict> close_cell(Services& services, JobRecord& record, 
     scope.inventory = std::move(inventory).value();
     scope.boot_id = boot_id;
     scope.paths = services.scan_paths;
+    scope.node_uids = services.scan_uids;
     if (in_containerd(scope.inventory)) {
       scope.vmm_uid = services.vmm_uid_base + name.slot;
     } else {

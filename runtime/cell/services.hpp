@@ -4,6 +4,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "admit/capacity.hpp"
 #include "cell/job_table.hpp"
@@ -36,6 +37,7 @@ struct Services {
   model::NodeFacts facts;
   std::uint32_t vmm_uid_base = 0;  // a cell's VMM runs as vmm_uid_base + slot
   residue::Paths scan_paths;
+  std::vector<residue::UidRange> scan_uids;  // whose names the scan believes, beside root's
 
   ledger::Ledger& ledger;
   JobTable& table;

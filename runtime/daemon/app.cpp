@@ -25,6 +25,7 @@
 #include "daemon/confine.hpp"
 #include "daemon/keeper/start.hpp"
 #include "daemon/server.hpp"
+#include "host/box.hpp"
 #include "image/containerd_store.hpp"
 
 namespace cellrund::daemon {
@@ -37,11 +38,19 @@ using base::Error;
 constexpr std::chrono::seconds kKeeperPatience{60};
 constexpr std::chrono::seconds kProbePatience{60};
 constexpr std::uint64_t kMaxBinary = 512ULL << 20U;
+constexpr std::int64_t kForeignTaskUids = 256;
 constexpr std::uint64_t kHostReserve = 512ULL << 20U;  // for the node itself, when the capacity comes from the host
 
 bool enabled(const Config& config, std::string_view lane) {
   const auto& lanes = config.lanes.enabled;
   return std::find(lanes.begin(), lanes.end(), lane) != lanes.end();
+}
+
+// Beside root: VMMs of our slots and of foreign tasks, and boxes.
+std::vector<residue::UidRange> node_uids_of(const Config& config) {
+  const host::BoxIds boxes;
+  return {{static_cast<std::uint32_t>(config.lanes.uid_base), static_cast<std::uint32_t>(config.lanes.uid_count + kForeignTaskUids)},
+          {boxes.base, boxes.count}};
 }
 
 std::string shim_binary(const Config& config) { return config.paths.shim + "/containerd-shim-cellrun-v2"; }
@@ -55,7 +64,8 @@ base::Status write_shim_config(const Config& config) {
                            "initrd = " + quoted(config.paths.guest + "/initrd") + "\n" +
                            "accel = " + quoted(config.lanes.accel) + "\n" +
                            // Tasks that are not ours (ctr) take uids above those of our slots.
-                           "uid_range = [" + std::to_string(config.lanes.uid_base + config.lanes.uid_count) + ", 256]\n" +
+                           "uid_range = [" + std::to_string(config.lanes.uid_base + config.lanes.uid_count) + ", " +
+                               std::to_string(kForeignTaskUids) + "]\n" +
                            "state_dir = " + quoted(config.paths.state + "/shim") + "\n" +
                            "boot_timeout_seconds = " + std::to_string(config.lanes.boot_timeout_seconds) + "\n";
   return base::write_file_atomic(shim_config_path(config), text, 0600);
@@ -195,6 +205,7 @@ base::Status App::Parts::make_services() {
                          .key_id = node_key->public_key().key_id()};
   residue::Paths scan;
   scan.run_dir = config.paths.run;
+  scan.state_dir = config.paths.state;
   scan.containerd = residue::ContainerdPlace{.socket = config.containerd.socket,
                                              .state = config.containerd.state,
                                              .root = config.containerd.root,
@@ -204,6 +215,7 @@ base::Status App::Parts::make_services() {
                                   .facts = std::move(facts),
                                   .vmm_uid_base = static_cast<std::uint32_t>(config.lanes.uid_base),
                                   .scan_paths = std::move(scan),
+                                  .scan_uids = node_uids_of(config),
                                   .ledger = *ledger,
                                   .table = table,
                                   .capacity = *capacity,

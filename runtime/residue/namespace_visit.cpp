@@ -2,6 +2,8 @@
 
 #include <fcntl.h>
 #include <sched.h>
+#include <linux/nsfs.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include <array>
@@ -84,6 +86,16 @@ base::Result<std::uint64_t> network_cookie(int netns_fd) {
   base::Result<std::uint64_t> cookie = std::uint64_t{0};
   CR_CHECK(in_network_namespace(netns_fd, [&] { cookie = cookie_here(); }));
   return cookie;
+}
+
+bool owned_by_root(int namespace_fd) {
+  const base::UniqueFd owner(::ioctl(namespace_fd, NS_GET_USERNS));  // ioctl_ns(2): O_CLOEXEC; EPERM: one above ours
+  if (!owner) {
+    return true;
+  }
+  const auto theirs = base::file_id(owner.get());
+  const auto ours = base::file_id("/proc/self/ns/user");
+  return !theirs.ok() || !ours.ok() || *theirs == *ours;
 }
 
 Existence network_namespace_existence(std::uint64_t inode, std::uint64_t cookie) {

@@ -17,6 +17,10 @@ base::Status in_network_namespace(int netns_fd, const std::function<void()>& job
 // SO_NETNS_COOKIE of a namespace (kernel 5.14): never reused in one boot, unlike its inode number.
 base::Result<std::uint64_t> network_cookie(int netns_fd);
 
+// Whether a namespace belongs to our user namespace or one above it, so that only root can have made what is in it. True
+// where the kernel does not tell.
+bool owned_by_root(int namespace_fd);
+
 enum class Existence { kGone, kExists, kNotTold };
 
 // Whether that network namespace still exists in the kernel, whoever holds it: opens it by its file handle (kernel 6.18,

@@ -46,14 +46,14 @@ class BpfLook {
     const std::set<std::uint32_t> links = journalled(model::ItemKind::kBpfLink);
     each(BPF_PROG_GET_NEXT_ID, BPF_PROG_GET_FD_BY_ID, "program", [&](std::uint32_t id, int fd) -> base::Status {
       const bpf_prog_info info = CR_TRY(info_of<bpf_prog_info>(fd));
-      if (claim(model::ItemKind::kBpfProgram, id, name_of(info.name), programs)) {
+      if (claim(model::ItemKind::kBpfProgram, id, name_of(info.name), programs, subject_.trusts_uid(info.created_by_uid))) {
         claimed_programs_.insert(id);
       }
       return base::ok();
     });
     each(BPF_MAP_GET_NEXT_ID, BPF_MAP_GET_FD_BY_ID, "map", [&](std::uint32_t id, int fd) -> base::Status {
       const bpf_map_info info = CR_TRY(info_of<bpf_map_info>(fd));
-      (void)claim(model::ItemKind::kBpfMap, id, name_of(info.name), maps);
+      (void)claim(model::ItemKind::kBpfMap, id, name_of(info.name), maps, true);
       return base::ok();
     });
     each(BPF_LINK_GET_NEXT_ID, BPF_LINK_GET_FD_BY_ID, "link", [&](std::uint32_t id, int fd) -> base::Status {
@@ -93,12 +93,13 @@ class BpfLook {
 
   // Ids are handed out in ascending order and come round after 2^31 objects; an object keeps its name for life. So the
   // journalled id under another name, where both are known, is another object.
-  bool claim(model::ItemKind kind, std::uint32_t id, const std::string& name, const std::set<std::uint32_t>& ids) {
+  bool claim(model::ItemKind kind, std::uint32_t id, const std::string& name, const std::set<std::uint32_t>& ids,
+             bool name_counts) {
     const std::string text = std::to_string(id);
     if (subject_.is_live(kind, text)) {
       return false;
     }
-    std::string why = subject_.why_bpf(name);
+    std::string why = name_counts ? subject_.why_bpf(name) : std::string();
     if (why.empty() && ids.contains(id) && !is_reused(kind, text, name)) {
       why = "journalled id";
     }

@@ -49,8 +49,8 @@ class FileLook {
     look_.found({{item.kind, item.name, to_text(*id), why}, settles_});
   }
 
-  // Entries of `folder` whose names are claimed.
-  void claimed_entries(const std::string& folder, model::ItemKind kind) {
+  // Entries of `folder` whose names are claimed. `anybodys`: users may have made some of them.
+  void claimed_entries(const std::string& folder, model::ItemKind kind, bool anybodys = false) {
     auto names = base::list_dir(folder, kMaxEntries);
     if (!names.ok()) {
       if (!absent(names.error().os_errno())) {
@@ -60,7 +60,7 @@ class FileLook {
     }
     for (const std::string& name : *names) {
       const std::string path = folder + "/" + name;
-      if (const std::string why = subject_.why_path(path); !why.empty()) {
+      if (const std::string why = subject_.why_path(path); !why.empty() && (!anybodys || owned_by_node(path))) {
         expect_absent(path, kind, why);
       }
     }
@@ -69,6 +69,11 @@ class FileLook {
   [[nodiscard]] Look take() { return std::move(look_); }
 
  private:
+  bool owned_by_node(const std::string& path) const {
+    struct stat st {};
+    return ::lstat(path.c_str(), &st) == 0 ? subject_.trusts_uid(st.st_uid) : !absent(errno);
+  }
+
   std::optional<base::FileId> identity(const std::string& path) {
     struct stat st {};
     if (::lstat(path.c_str(), &st) == 0) {
@@ -117,7 +122,7 @@ Look look_at_bpf_pins(Pass& pass) {
       return look;
     }
     for (const MountPoint& mount : *mounts) {
-      pins.claimed_entries(mount.path, model::ItemKind::kBpfPin);
+      pins.claimed_entries(mount.path, model::ItemKind::kBpfPin, true);
     }
   }
   for (const model::InventoryItem& item : subject.items(model::ItemKind::kBpfPin)) {

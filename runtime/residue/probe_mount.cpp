@@ -78,6 +78,31 @@ class MountLook {
   }
 
   std::string why_mount(const MountLine& mount, const std::string& folder) {
+    if (std::string why = why_named(mount); !why.empty() && names_count(mount, folder)) {
+      return why;
+    }
+    if (const auto ino = namespace_inode(mount.root, "net"); ino && is_our_namespace(*ino, mount, folder)) {
+      return "bind mount of the cell's network namespace";
+    }
+    for (const model::InventoryItem& item : subject_.items(model::ItemKind::kMount)) {
+      if (item.name == mount.mount_point &&
+          (item.identity.empty() ? names_count(mount, folder) : parse_number(item.identity) == mount.id)) {
+        return "journalled mount point";
+      }
+    }
+    return {};
+  }
+
+  // In a mount namespace of their own users mount under any name, and FUSE lets them do it in ours.
+  bool names_count(const MountLine& mount, const std::string& folder) const {
+    if (mount.type.starts_with("fuse") && !subject_.in_node_folder(mount.mount_point)) {
+      return false;
+    }
+    const auto fd = base::open_file(subject_.paths().proc + folder + "/ns/mnt", O_RDONLY);
+    return !fd.ok() || owned_by_root(fd->get());  // PID 1 may be closed to us
+  }
+
+  std::string why_named(const MountLine& mount) const {
     for (const std::string* field : {&mount.mount_point, &mount.root, &mount.source}) {
       if (std::string why = subject_.why_path(*field); !why.empty()) {
         return why;
@@ -91,14 +116,6 @@ class MountLook {
          at = mount.super_options.find(cells, at + 1)) {
       if (std::string why = subject_.why_path(std::string_view(mount.super_options).substr(at)); !why.empty()) {
         return why;
-      }
-    }
-    if (const auto ino = namespace_inode(mount.root, "net"); ino && is_our_namespace(*ino, mount, folder)) {
-      return "bind mount of the cell's network namespace";
-    }
-    for (const model::InventoryItem& item : subject_.items(model::ItemKind::kMount)) {
-      if (item.name == mount.mount_point && (item.identity.empty() || parse_number(item.identity) == mount.id)) {
-        return "journalled mount point";
       }
     }
     return {};

@@ -1,5 +1,6 @@
 // Network namespaces, the links in them, and Unix sockets bound to the cell's paths.
 #include <fcntl.h>
+#include <sys/stat.h>
 
 #include <cerrno>
 #include <set>
@@ -8,13 +9,12 @@
 #include "residue/link_list.hpp"
 #include "residue/namespace_visit.hpp"
 #include "residue/probes.hpp"
-#include "residue/proc_text.hpp"
+#include "residue/unix_list.hpp"
 
 namespace cellrund::residue {
 namespace {
 
 constexpr std::size_t kMaxNamespaces = 65536;
-constexpr std::size_t kMaxSocketList = 32UL << 20U;
 
 bool vanished(int err) noexcept { return err == ENOENT || err == ESRCH || err == ENOTDIR; }
 
@@ -87,7 +87,7 @@ class LinkLook {
   Look run() {
     journalled();
     if (auto socket = open_route_socket(); socket.ok()) {
-      claim(socket->get(), "our network namespace", std::nullopt);
+      claim(socket->get(), "our network namespace", std::nullopt, true);
     } else {
       look_.blind(socket.error());
     }
@@ -139,7 +139,8 @@ class LinkLook {
       return;
     }
     seen_.insert(id->ino);
-    claim(socket->get(), path, *id);
+    // In a network namespace of their own users give links any name.
+    claim(socket->get(), path, *id, router || owned_by_root(fd->get()));
   }
 
   void router_unbound() {
@@ -152,7 +153,7 @@ class LinkLook {
     pass_.add_walk_failures(look_);
   }
 
-  void claim(int socket, const std::string& where, std::optional<base::FileId> netns) {
+  void claim(int socket, const std::string& where, std::optional<base::FileId> netns, bool names_count) {
     const auto links = list_links(socket, pass_.deadline());
     if (!links.ok()) {
       look_.blind("links of " + where + ": " + links.error().message());
@@ -166,7 +167,7 @@ class LinkLook {
       if (subject_.is_live(model::ItemKind::kLink, identity)) {
         continue;
       }
-      std::string why = subject_.why_link(link.name);
+      std::string why = names_count ? subject_.why_link(link.name) : std::string();
       if (why.empty() && netns) {
         why = renamed(link, *netns);
       }
@@ -197,31 +198,51 @@ class LinkLook {
   std::set<std::uint64_t> seen_;
 };
 
-void claim_sockets(const Subject& subject, const std::string& path, Look& look, std::set<std::string>& seen) {
-  const auto text = base::read_file(path, kMaxSocketList);
-  if (!text.ok()) {
-    if (!vanished(text.error().os_errno())) {
-      look.blind(text.error());
-    }
+// Anybody can bind any name: an abstract one, or a path in a mount namespace of their own. So it counts only from root or
+// the node, or where the path leads to this very socket in our own mount namespace, in a folder of the node.
+bool made_by_node(const Subject& subject, const UnixSocket& socket) {
+  if (!socket.uid || subject.trusts_uid(*socket.uid)) {
+    return true;
+  }
+  struct stat st {};
+  return socket.file && subject.in_node_folder(socket.name) && ::lstat(socket.name.c_str(), &st) == 0 &&
+         base::FileId{st.st_dev, st.st_ino} == *socket.file;
+}
+
+// Of the network namespace that the calling thread is in.
+void claim_sockets(const Subject& subject, base::Deadline deadline, Look& look, std::set<std::string>& seen) {
+  const auto sockets = list_unix_sockets(deadline);
+  if (!sockets.ok()) {
+    look.blind(sockets.error());
     return;
   }
-  for_each_line(*text, [&](std::string_view line) {
-    const auto socket = parse_unix_line(line);
-    if (!socket || socket->path.empty()) {
-      return;
-    }
-    std::string why = subject.why_path(socket->path);
+  for (const UnixSocket& socket : *sockets) {
+    std::string why = subject.why_path(socket.name);
     if (why.empty()) {
-      const model::InventoryItem* item = subject.journalled_path(socket->path);
-      // The socket's inode here is sockfs's, not the file's: a journalled path alone is all there is to compare.
-      if (item != nullptr && item->kind == model::ItemKind::kSocket && item->name == socket->path) {
+      const model::InventoryItem* item = subject.journalled_path(socket.name);
+      if (item != nullptr && item->kind == model::ItemKind::kSocket && item->name == socket.name) {
         why = "journalled path";
       }
     }
-    if (!why.empty() && seen.insert(socket->path).second) {
-      look.found({{model::ItemKind::kSocket, socket->path, "sockfs:" + std::to_string(socket->inode), why}, true});
+    if (!why.empty() && made_by_node(subject, socket) && seen.insert(socket.name).second) {
+      look.found({{model::ItemKind::kSocket, socket.name, "sockfs:" + std::to_string(socket.inode), why}, true});
     }
-  });
+  }
+}
+
+void claim_sockets_of(const std::string& netns, const Subject& subject, base::Deadline deadline, Look& look,
+                      std::set<std::string>& seen) {
+  const auto fd = base::open_file(netns, O_RDONLY);
+  if (!fd.ok()) {
+    if (!vanished(fd.error().os_errno())) {
+      look.blind(fd.error());
+    }
+    return;
+  }
+  const auto entered = in_network_namespace(fd->get(), [&] { claim_sockets(subject, deadline, look, seen); });
+  if (!entered.ok()) {
+    look.blind(entered.error().message() + " in " + netns);
+  }
 }
 
 }  // namespace
@@ -297,24 +318,15 @@ Look look_at_links(Pass& pass) { return LinkLook(pass).run(); }
 
 Look look_at_sockets(Pass& pass) {
   const Subject& subject = pass.subject();
-  Look look("socket", "/proc/net/unix of our and the router's network namespace");
+  Look look("socket", "sock_diag of our and the router's network namespace");
   std::set<std::string> seen;
-  claim_sockets(subject, subject.paths().proc + "/self/net/unix", look, seen);
-  const auto router = base::open_file(subject.paths().router_netns, O_RDONLY);
-  if (router.ok()) {
-    const auto entered = in_network_namespace(
-        router->get(), [&] { claim_sockets(subject, subject.paths().proc + "/thread-self/net/unix", look, seen); });
-    if (!entered.ok()) {
-      look.blind(entered.error().message() + " in " + subject.paths().router_netns);
-    }
-  } else if (!vanished(router.error().os_errno())) {
-    look.blind(router.error());
-  }
+  claim_sockets(subject, pass.deadline(), look, seen);
+  claim_sockets_of(subject.paths().router_netns, subject, pass.deadline(), look, seen);
   if (subject.breadth() == Breadth::kNode) {
     for (const auto& [ino, holders] : pass.walk().network) {
       for (const NamespaceHolder& holder : holders) {
         if (holder.via == "ns/net") {
-          claim_sockets(subject, subject.paths().proc + "/" + std::to_string(holder.pid) + "/net/unix", look, seen);
+          claim_sockets_of(holder_path(subject, holder), subject, pass.deadline(), look, seen);
           break;
         }
       }

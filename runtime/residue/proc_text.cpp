@@ -71,6 +71,21 @@ std::optional<ProcessStat> parse_stat(std::string_view text) {
   return stat;
 }
 
+std::optional<std::uint32_t> real_uid(std::string_view status) {
+  std::optional<std::uint32_t> uid;
+  for_each_line(status, [&](std::string_view line) {
+    constexpr std::string_view kUid = "Uid:\t";
+    if (!uid && line.starts_with(kUid)) {
+      line.remove_prefix(kUid.size());
+      const auto number = parse_number(line.substr(0, line.find('\t')));
+      if (number && *number <= UINT32_MAX) {
+        uid = static_cast<std::uint32_t>(*number);
+      }
+    }
+  });
+  return uid;
+}
+
 std::optional<MountLine> parse_mount_line(std::string_view line) {
   // 36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue
   MountLine mount;
@@ -116,29 +131,6 @@ std::optional<std::uint64_t> namespace_inode(std::string_view link, std::string_
     return std::nullopt;
   }
   return parse_number(link.substr(type.size() + 2, link.size() - type.size() - 3));
-}
-
-std::optional<UnixLine> parse_unix_line(std::string_view line) {
-  // Num RefCount Protocol Flags Type St Inode Path
-  UnixLine socket;
-  std::string_view field;
-  std::string_view rest = line;
-  for (int number = 1; number <= 7; ++number) {
-    if (!next_field(rest, field)) {
-      return std::nullopt;
-    }
-    if (number == 7) {
-      const auto inode = parse_number(field);
-      if (!inode) {
-        return std::nullopt;  // the heading
-      }
-      socket.inode = *inode;
-    }
-  }
-  if (!rest.empty()) {
-    socket.path = rest.substr(1);  // may hold blanks
-  }
-  return socket;
 }
 
 std::vector<std::string_view> split_nul(std::string_view text) {

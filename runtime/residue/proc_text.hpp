@@ -21,6 +21,9 @@ struct ProcessStat {
 };
 [[nodiscard]] std::optional<ProcessStat> parse_stat(std::string_view text);
 
+// The real uid in /proc/PID/status. The kernel escapes a newline in the name above it.
+[[nodiscard]] std::optional<std::uint32_t> real_uid(std::string_view status);
+
 // One line of /proc/PID/mountinfo, octal escapes resolved.
 struct MountLine {
   std::uint64_t id = 0;
@@ -34,13 +37,6 @@ struct MountLine {
 
 // Inode out of "net:[4026532001]" (readlink of a namespace file, or the root field above).
 [[nodiscard]] std::optional<std::uint64_t> namespace_inode(std::string_view link, std::string_view type) noexcept;
-
-// The path column of one line of /proc/net/unix; empty for an unnamed socket. Abstract names start with '@'.
-struct UnixLine {
-  std::string path;
-  std::uint64_t inode = 0;
-};
-[[nodiscard]] std::optional<UnixLine> parse_unix_line(std::string_view line);
 
 // Calls `each` with every line, without the newline.
 template <typename F>

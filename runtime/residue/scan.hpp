@@ -19,7 +19,7 @@
 //   pin         the cell's folder in the node's bpffs, journalled paths; scan_node: every mounted bpffs.
 //   containerd  container, task, leases, snapshots by id. containerd's own answer: see bundle and process beside it.
 //   bundle      the bundle folders (also hidden ".ID") and the shim socket, on disk.
-//   socket      /proc/net/unix of our and the router's namespace. Not seen: abstract or unnamed sockets without marker.
+//   socket      sock_diag of our and the router's namespace. Not seen: abstract or unnamed sockets without marker.
 //   file        journalled paths, <run>/cells/UID, marker names in the run folder.
 //   open-file   cwd, root and descriptors of every process: files of the cell, deleted ones included. Not seen: files
 //               that are only mapped, or in flight in a Unix socket.

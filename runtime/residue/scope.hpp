@@ -23,8 +23,15 @@ struct ContainerdPlace {
   std::string shim_sockets = "/run/containerd/s";  // fixed in containerd (defaults.DefaultStateDir + "/s")
 };
 
+// User ids base … base + count - 1.
+struct UidRange {
+  std::uint32_t base = 0;
+  std::uint32_t count = 0;
+};
+
 struct Paths {
   std::string run_dir = "/run/cellrun";
+  std::string state_dir;     // empty: none; only the node makes names below it
   // Both under run_dir unless the configuration says otherwise.
   std::string netns_dir;     // empty: <run_dir>/netns
   std::string bpf_dir;       // empty: <run_dir>/bpf, a bpffs
@@ -48,6 +55,7 @@ struct CellScope {
   std::string uid;
   std::optional<std::uint32_t> slot;     // claims link and BPF names of that slot; absent: journalled names only
   std::optional<std::uint32_t> vmm_uid;  // set only if no other live cell runs under this uid
+  std::vector<UidRange> node_uids;       // beside root: VMMs and boxes. A name that anybody else gave is no claim
   model::Inventory inventory;            // everything the journal intended or recorded
   // The boot in which the inventory's identities were recorded; empty: the present one. After a reboot pids, BPF ids,
   // inode numbers of namespaces and cookies name other objects, so only names and files on disk are looked for then.
@@ -67,6 +75,7 @@ struct LiveCell {
 struct NodeScope {
   model::NodeTag node;
   std::vector<LiveCell> live;
+  std::vector<UidRange> node_uids;  // as in CellScope
   // Of cells that should be gone: their identities are looked for as well. They may be of several boots, so each goes
   // through of_this_boot() first.
   model::Inventory inventory;

@@ -116,7 +116,7 @@ model::Inventory of_this_boot(model::Inventory inventory, const std::string& boo
 }
 
 Subject::Subject(const CellScope& scope)
-    : breadth_(Breadth::kCell), node_(scope.node), uid_(scope.uid), vmm_uid_(scope.vmm_uid), paths_(scope.paths),
+    : breadth_(Breadth::kCell), node_(scope.node), uid_(scope.uid), vmm_uid_(scope.vmm_uid), node_uids_(scope.node_uids), paths_(scope.paths),
       inventory_(of_this_boot(scope.inventory, scope.boot_id)) {
   if (scope.slot) {
     own_slots_.insert(slot_text(node_, uid_, *scope.slot));
@@ -125,7 +125,7 @@ Subject::Subject(const CellScope& scope)
 }
 
 Subject::Subject(const NodeScope& scope)
-    : breadth_(Breadth::kNode), node_(scope.node), paths_(scope.paths), inventory_(scope.inventory) {
+    : breadth_(Breadth::kNode), node_(scope.node), node_uids_(scope.node_uids), paths_(scope.paths), inventory_(scope.inventory) {
   for (const LiveCell& cell : scope.live) {
     live_uids_.insert(cell.uid);
     if (cell.slot) {
@@ -148,6 +148,7 @@ void Subject::fill_defaults() {
     }
   };
   trim(paths_.run_dir);
+  trim(paths_.state_dir);
   if (paths_.netns_dir.empty()) {
     paths_.netns_dir = paths_.run_dir + "/netns";
   }
@@ -174,6 +175,24 @@ bool Subject::has(model::ItemKind kind) const {
 
 bool Subject::is_live(model::ItemKind kind, std::string_view identity) const {
   return live_ids_.contains({kind, std::string(identity)});
+}
+
+bool Subject::trusts_uid(std::uint32_t uid) const noexcept {
+  return uid == 0 || std::any_of(node_uids_.begin(), node_uids_.end(),
+                                 [&](const UidRange& range) { return uid >= range.base && uid - range.base < range.count; });
+}
+
+bool Subject::in_node_folder(std::string_view path) const noexcept {
+  if (path.find("/../") != std::string_view::npos || path.ends_with("/..")) {
+    return false;  // a socket's name is what bind(2) was given
+  }
+  if (below(path, paths_.run_dir) || below(path, paths_.state_dir) || below(path, paths_.netns_dir) ||
+      below(path, paths_.bpf_dir)) {
+    return true;
+  }
+  const auto& containerd = paths_.containerd;
+  return containerd &&
+         (below(path, containerd->state) || below(path, containerd->root) || below(path, containerd->shim_sockets));
 }
 
 bool Subject::is_live_uid(std::string_view uid) const { return live_uids_.contains(uid); }

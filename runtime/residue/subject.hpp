@@ -53,6 +53,11 @@ class Subject {
   [[nodiscard]] bool is_live(model::ItemKind kind, std::string_view identity) const;
   [[nodiscard]] bool is_live_uid(std::string_view uid) const;
 
+  // Whether only root or the node makes things under this uid.
+  [[nodiscard]] bool trusts_uid(std::uint32_t uid) const noexcept;
+  // Below a folder in which only root and the node make names.
+  [[nodiscard]] bool in_node_folder(std::string_view path) const noexcept;
+
   // Each answers why the object is claimed; empty: it is not ours.
   [[nodiscard]] std::string why_uid(std::string_view uid) const;         // a uid out of an exact marker
   [[nodiscard]] std::string why_text(std::string_view text) const;       // "cr-<tag>-<uid>" anywhere, as a word
@@ -75,6 +80,7 @@ class Subject {
   model::NodeTag node_;
   std::string uid_;
   std::optional<std::uint32_t> vmm_uid_;
+  std::vector<UidRange> node_uids_;
   Paths paths_;
   model::Inventory inventory_;
   std::set<std::string, std::less<>> own_slots_;   // base 36

@@ -11,6 +11,7 @@
 #include <cerrno>
 #include <cstring>
 #include <functional>
+#include <set>
 
 #include "base/file.hpp"
 #include "residue/proc_text.hpp"
@@ -247,7 +248,7 @@ class Walking {
   // `at`/`name` is the magic link itself, to stat what it leads to.
   void file(std::string_view target, int at, const char* name, int dir, pid_t pid, std::string via) {
     std::string why = subject_.why_path(target);
-    if (why.empty()) {
+    if (why.empty() || !named_by_node(target, at, name, dir, pid)) {
       constexpr std::string_view kDeleted = " (deleted)";
       std::string_view path = target;
       if (path.ends_with(kDeleted)) {
@@ -261,6 +262,48 @@ class Walking {
       why = "journalled identity " + item->identity;
     }
     hold_file(dir, pid, std::move(via), std::string(target), std::move(why));
+  }
+
+  // Anybody can open a file under a name of ours. The name counts where nobody else can have given it: below the node's
+  // folders, through a mount of our own namespace (paths of another one can be made up); or held by root or the node,
+  // unless the file is somebody else's (a daemon that only reads what users wrote).
+  bool named_by_node(std::string_view target, int at, const char* name, int dir, pid_t pid) {
+    struct statx st {};
+    const bool known = ::statx(at, name, AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, STATX_UID | STATX_MNT_ID, &st) == 0;
+    if (known && (st.stx_mask & STATX_MNT_ID) != 0 && subject_.in_node_folder(target) && our_mounts().contains(st.stx_mnt_id)) {
+      return true;
+    }
+    return trusted(dir, pid) && (!known || subject_.trusts_uid(st.stx_uid));
+  }
+
+  const std::set<std::uint64_t>& our_mounts() {
+    if (!our_mounts_) {
+      our_mounts_.emplace();
+      constexpr std::size_t kMaxMountinfo = 16UL << 20U;
+      const auto text = base::read_file(subject_.paths().proc + "/self/mountinfo", kMaxMountinfo);
+      if (!text.ok()) {
+        walk_.failures.push_back(text.error().message());
+        return *our_mounts_;
+      }
+      for_each_line(*text, [&](std::string_view line) {
+        if (const auto mount = parse_mount_line(line)) {
+          our_mounts_->insert(mount->id);
+        }
+      });
+    }
+    return *our_mounts_;
+  }
+
+  // Whether root or the node runs the process. The owner of its folder in /proc does not tell: that is root for every
+  // process which is not dumpable.
+  bool trusted(int dir, pid_t pid) {
+    const auto text = prefix_of(dir, "status");
+    if (!text.ok()) {
+      fail(pid, "status", text.error().os_errno());
+      return !vanished(text.error().os_errno());
+    }
+    const auto uid = real_uid(*text);
+    return !uid || subject_.trusts_uid(*uid);
   }
 
   // d_path() gives ENAMETOOLONG above PATH_MAX, and everybody can make such a path. None of ours is that long, so only
@@ -315,7 +358,8 @@ class Walking {
     }
     std::string_view program(target_.data(), static_cast<std::size_t>(n));
     program.remove_prefix(program.rfind('/') + 1);
-    if (std::any_of(kRuntimes.begin(), kRuntimes.end(), [&](std::string_view r) { return program.starts_with(r); })) {
+    if (std::any_of(kRuntimes.begin(), kRuntimes.end(), [&](std::string_view r) { return program.starts_with(r); }) &&
+        trusted(dir, pid)) {
       claim(dir, pid, why + " in its " + what);
     }
   }
@@ -327,12 +371,15 @@ class Walking {
       return;
     }
     std::string why;
+    bool at_root = false;
     for_each_line(*text, [&](std::string_view line) {
       if (why.empty()) {
         why = subject_.why_cgroup(line);
+        at_root = line.find(":/cellrun/") != std::string_view::npos;
       }
     });
-    if (!why.empty()) {
+    // Deeper, the folder may be in a subtree that a user was given to make folders in.
+    if (!why.empty() && (at_root || trusted(dir, pid))) {
       claim(dir, pid, why);
     }
   }
@@ -379,6 +426,7 @@ class Walking {
   base::Deadline deadline_;
   Walk walk_;
   Failures failures_;
+  std::optional<std::set<std::uint64_t>> our_mounts_;
   std::array<char, 4096> target_{};
 };
 

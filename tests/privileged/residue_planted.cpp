@@ -5,12 +5,14 @@
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <filesystem>
 #include <thread>
 
 #include "../support/planted_host.hpp"
@@ -58,6 +60,7 @@ struct Fixture {
     node.node = scope.node;
     node.live = std::move(live);
     node.inventory = scope.inventory;
+    node.node_uids = scope.node_uids;
     node.paths = scope.paths;
     node.patience = scope.patience;
     return residue::scan_node(node, base::Deadline::after(std::chrono::seconds(60)));
@@ -321,6 +324,55 @@ TEST_CASE_FIXTURE(Fixture, "look-alikes of neighbours are never reported") {
   for (const auto& item : node.residue) {
     CHECK_MESSAGE(item.name.find(std::string(kUid) + "0") != std::string::npos, item.name);
   }
+}
+
+TEST_CASE_FIXTURE(Fixture, "names that any user can give are no residue; the same from a uid of the node are") {
+  constexpr std::uint32_t kAnybody = 12345;
+  std::string open_folder = "/tmp/residue-anybody-XXXXXX";
+  REQUIRE(::mkdtemp(open_folder.data()) != nullptr);
+  REQUIRE(::chmod(open_folder.c_str(), 0755) == 0);
+  const std::string program = open_folder + "/cell-init";
+  const std::string named = open_folder + "/" + marker();
+  std::filesystem::copy_file("/bin/sleep", program);
+  {
+    base::UniqueFd fd = std::move(base::open_file(named, O_RDWR | O_CREAT, 0644)).value();
+    REQUIRE(::fchown(fd.get(), kAnybody, kAnybody) == 0);
+    base::Pipe pipe = std::move(base::make_pipe()).value();
+    const auto as_anybody = [&](const std::vector<int>& fds, const std::vector<std::string>& argv) {
+      std::vector<std::string> all{"--reuid=" + std::to_string(kAnybody), "--regid=" + std::to_string(kAnybody), "--clear-groups"};
+      all.insert(all.end(), argv.begin(), argv.end());
+      (void)host.process(fds, "/usr/bin/setpriv", all);
+    };
+    as_anybody({fd.get()}, {"/bin/sleep", "3600"});
+    as_anybody({}, {"/usr/bin/bash", "-c", "exec -a " + marker() + " " + program + " 3600"});
+    as_anybody({pipe.write.get()},
+               {"/usr/bin/python3", "-c",
+                "import os, signal, socket\na = socket.socket(socket.AF_UNIX)\na.bind('\\0" + marker() +
+                    "')\nb = socket.socket(socket.AF_UNIX)\nb.bind('\\0\\n0: 0 0 0 0 0 9 " + host.run_dir() + "/" +
+                    cell_folder() + "/q')\nos.write(3, b'x')\nsignal.pause()"});
+    // In namespaces of their own, where users may make them.
+    as_anybody({pipe.write.get()},
+               {"/usr/bin/unshare", "--user", "--map-root-user", "--mount", "--net", "/bin/sh", "-c",
+                "mount -t tmpfs t /mnt && mkdir /mnt/" + marker() + " && mount -t tmpfs t /mnt/" + marker() +
+                    " && /usr/sbin/ip link add cj" + host.tag() + "1 type veth peer name x0 && echo x >&3 && exec /bin/sleep 3600"});
+    pipe.write.reset();
+    std::array<char, 1> ready{};
+    for (int i = 0; i < 2; ++i) {
+      REQUIRE(*base::wait_readable(pipe.read.get(), base::Deadline::after(std::chrono::seconds(10))));
+      REQUIRE(::read(pipe.read.get(), ready.data(), ready.size()) == 1);
+    }
+    fd.reset();
+    expect_clean(scan());
+    expect_clean(scan_node());
+
+    scope.node_uids = {{kAnybody, 1}};
+    const ResidueReport report = scan();
+    CHECK(has(report, ItemKind::kProcess, "cell-init"));
+    CHECK(has(report, ItemKind::kFile, named));
+    CHECK(has(report, ItemKind::kSocket, "@" + marker()));
+    CHECK(!has(report, ItemKind::kSocket, "/cells/"));
+  }
+  std::filesystem::remove_all(open_folder);
 }
 
 TEST_CASE_FIXTURE(Fixture, "without the right to look the verdict is UNKNOWN, never CLEAN") {

@@ -12,6 +12,7 @@
 #include "base/file.hpp"
 #include "base/log.hpp"
 #include "daemon/config.hpp"
+#include "host/box.hpp"
 #include "sweep.hpp"
 
 namespace {
@@ -72,6 +73,12 @@ base::Result<daemon::Config> configuration(const cli::Arguments& arguments) {
 cellsweep::Options options_of(const daemon::Config& config, const cli::Arguments& arguments) {
   cellsweep::Options options;
   options.paths.run_dir = config.paths.run;
+  options.paths.state_dir = config.paths.state;
+  const host::BoxIds boxes;
+  constexpr std::int64_t kForeignTaskUids = 256;  // VMMs of tasks that are not ours, above those of our slots
+  options.node_uids = {{static_cast<std::uint32_t>(config.lanes.uid_base),
+                        static_cast<std::uint32_t>(config.lanes.uid_count + kForeignTaskUids)},
+                       {boxes.base, boxes.count}};
   options.ledger = config.paths.state + "/ledger.db";
   options.tags = arguments.values("tag");
   options.live = arguments.values("live");

@@ -61,6 +61,7 @@ residue::NodeScope scope_of(const Options& options, const std::string& tag, cons
   residue::NodeScope scope;
   scope.node = {tag};
   scope.paths = options.paths;
+  scope.node_uids = options.node_uids;
   scope.patience.containerd = std::chrono::seconds(2);
   for (const std::string& uid : options.live) {
     scope.live.push_back({uid, std::nullopt, {}});

@@ -13,6 +13,7 @@ namespace cellrund::cellsweep {
 
 struct Options {
   residue::Paths paths;
+  std::vector<residue::UidRange> node_uids;  // as in residue::NodeScope
   std::string ledger;             // path of the ledger file
   std::vector<std::string> tags;  // empty: those of the ledger and of the run folder
   bool all_tags = false;          // also every tag that any cgroup hierarchy carries

@@ -43,10 +43,10 @@ TEST_CASE("mountinfo: malformed lines are refused") {
   }
 }
 
-TEST_CASE("unix: path with blanks, unnamed, heading") {
-  CHECK(parse_unix_line("ffff: 00000002 00000000 00010000 0001 01 33024 /run/a b.sock")->path == "/run/a b.sock");
-  CHECK(parse_unix_line("ffff: 00000002 00000000 00010000 0001 01 33024")->path.empty());
-  CHECK(!parse_unix_line("Num       RefCount Protocol Flags    Type St Inode Path"));
+TEST_CASE("status: the real uid, which no name can forge") {
+  CHECK(real_uid("Name:\ta\\nUid:\\t0\nUmask:\t0022\nUid:\t1000\t0\t0\t0\nGid:\t0\t0\t0\t0\n") == 1000U);
+  CHECK(!real_uid("Name:\tUid:\t0\n"));
+  CHECK(!real_uid("Uid:\tx\n"));
 }
 
 TEST_CASE("NUL-separated strings keep empty ones") {

@@ -4,7 +4,9 @@
 
 #include <doctest/doctest.h>
 #include <fcntl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -27,11 +29,10 @@ class FakeHost {
     std::string pattern = "/tmp/residue-unit-XXXXXX";
     REQUIRE(::mkdtemp(pattern.data()) != nullptr);
     root_ = pattern;
-    dir("proc/self/net");
+    dir("proc/self");
     dir("run/cells");
     dir("run/netns");
     file("proc/self/mountinfo", "22 27 0:21 / /proc rw - proc proc rw\n");
-    file("proc/self/net/unix", "Num       RefCount Protocol Flags    Type St Inode Path\n");
   }
   FakeHost(const FakeHost&) = delete;
   FakeHost& operator=(const FakeHost&) = delete;
@@ -59,13 +60,14 @@ class FakeHost {
   void link(const std::string& path, const std::string& target) {
     REQUIRE(::symlink(target.c_str(), (root_ + "/" + path).c_str()) == 0);
   }
-  void process(int pid, const std::string& comm, std::uint64_t start, const std::string& net = "net:[1]") {
+  void process(int pid, const std::string& comm, std::uint64_t start, const std::string& net = "net:[1]", int uid = 0) {
     const std::string base = "proc/" + std::to_string(pid);
     dir(base + "/ns");
     dir(base + "/fd");
     file(base + "/stat", std::to_string(pid) + " (" + comm + ") S 1 1 1 0 -1 0 1 0 0 0 0 0 0 0 20 0 1 0 " +
                              std::to_string(start) + " 1 1\n");
     file(base + "/cmdline", comm);
+    file(base + "/status", "Name:\t" + comm + "\nUid:\t" + std::to_string(uid) + "\t0\t0\t0\n");
     file(base + "/mountinfo", "22 27 0:21 / /proc rw - proc proc rw\n");
     link(base + "/ns/net", net);
     link(base + "/ns/mnt", "mnt:[2]");
@@ -300,8 +302,38 @@ TEST_CASE("a shim that names the cell is a process of it; an operator's grep is 
 
 TEST_CASE("a bound Unix socket of the cell is found") {
   FakeHost host;
-  host.file("proc/self/net/unix", "ffff: 2 0 10000 0001 01 33024 " + host.root() + "/run/cells/" + kUid + "/qmp.sock\n");
+  host.dir("run/cells/" + std::string(kUid));
+  const base::UniqueFd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  const std::string path = host.root() + "/run/cells/" + kUid + "/qmp.sock";
+  REQUIRE(path.size() < sizeof address.sun_path);
+  std::copy(path.begin(), path.end(), std::begin(address.sun_path));
+  REQUIRE(::bind(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0);
   CHECK(has(scan(host.scope()), model::ItemKind::kSocket, "qmp.sock"));
+}
+
+TEST_CASE("names count from root and from the node's uids, not from anybody else") {
+  FakeHost host;
+  const std::string marker = "cr-0a1b2c3d-" + std::string(kUid);
+  host.process(100, "cell-init", 1, "net:[1]", 1000);
+  host.file("proc/100/cmdline", "cell-init " + marker);
+  host.link("proc/100/exe", "/tmp/cell-init");
+  host.link("proc/100/fd/1", "/tmp/" + marker);
+  host.file("proc/100/cgroup", "0::/user.slice/cellrun/0a1b2c3d/" + std::string(kUid) + "\n");
+  CellScope scope = host.scope();
+  CHECK(scan(scope).residue.empty());
+  scope.node_uids = {{2000, 10}, {990, 10}, {1001, 10}};
+  CHECK(scan(scope).residue.empty());
+  scope.node_uids = {{991, 10}};
+  CHECK(has(scan(scope), model::ItemKind::kProcess, "cell-init"));
+  CHECK(has(scan(scope), model::ItemKind::kFile, "/tmp/" + marker));
+
+  NodeScope node;
+  node.node = scope.node;
+  node.paths = scope.paths;
+  node.patience = scope.patience;
+  CHECK(scan_node(node, base::Deadline::after(std::chrono::seconds(20))).residue.empty());
 }
 
 TEST_CASE("a node scan leaves live cells alone and finds the others") {

@@ -63,6 +63,15 @@ TEST_CASE("paths: the run folder of the cell and nothing beside it") {
   CHECK(subject.why_path(base).empty());
 }
 
+TEST_CASE("folders of the node: what lies below them, not what only begins alike or climbs out") {
+  const Subject subject = cell();
+  CHECK(subject.in_node_folder("/run/cellrun/cells/x"));
+  CHECK(!subject.in_node_folder("/run/cellrun2/x"));
+  CHECK(!subject.in_node_folder("/run/cellrun/../../tmp/x"));
+  CHECK(!subject.in_node_folder("/run/user/1000/x"));
+  CHECK(!subject.in_node_folder("@/run/cellrun/x"));
+}
+
 TEST_CASE("cgroups: at any depth, by tag and uid") {
   const Subject subject = cell();
   const std::string path = "/cellrun/0a1b2c3d/" + std::string(kUid);
