@@ -138,11 +138,7 @@ struct ChildPipes {
   if (::poll(&gate, 1, 0) != 0) {
     ::_exit(127);
   }
-  std::vector<char*> argv;
-  for (const std::string& word : plan.argv) {
-    argv.push_back(const_cast<char*>(word.c_str()));
-  }
-  argv.push_back(nullptr);
+  const std::vector<char*> argv = base::c_strings(plan.argv);
   std::array<char*, 1> env{nullptr};
   (void)::execve(argv.front(), argv.data(), env.data());
   give_up(pipes.report_write, "exec " + plan.argv.front(), errno);

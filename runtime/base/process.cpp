@@ -68,6 +68,8 @@ struct SpawnPlan {
   }
 };
 
+}  // namespace
+
 std::vector<char*> c_strings(const std::vector<std::string>& strings) {
   std::vector<char*> out;
   out.reserve(strings.size() + 1);
@@ -77,8 +79,6 @@ std::vector<char*> c_strings(const std::vector<std::string>& strings) {
   out.push_back(nullptr);
   return out;
 }
-
-}  // namespace
 
 Result<ProcessId> process_id(pid_t pid) {
   auto fields = read_stat(pid);

@@ -56,6 +56,9 @@ class PidFd {
   ProcessId id_;
 };
 
+// argv and envp as execve(2) takes them, with the null pointer at the end. Borrowed: `strings` must outlive it.
+[[nodiscard]] std::vector<char*> c_strings(const std::vector<std::string>& strings);
+
 // What a child gets. Nothing is inherited that is not listed here.
 struct SpawnOptions {
   std::vector<std::string> argv;             // argv[0] is the absolute path that is run

@@ -170,16 +170,6 @@ long clone_sharing_memory(clone_args& args, Plan& plan) noexcept {
 #endif
 }
 
-std::vector<char*> c_strings(const std::vector<std::string>& strings) {
-  std::vector<char*> out;
-  out.reserve(strings.size() + 1);
-  for (const std::string& s : strings) {
-    out.push_back(const_cast<char*>(s.c_str()));  // execve(2) takes char* const[] but does not write
-  }
-  out.push_back(nullptr);
-  return out;
-}
-
 // All signals blocked for the calling thread while it lives.
 class SignalsBlocked {
  public:
@@ -261,8 +251,8 @@ Result<base::PidFd> clone_and_exec(const CloneOptions& options) {
   }
   Plan plan;
   plan.options = &options;
-  plan.argv = c_strings(options.argv);
-  plan.env = c_strings(options.env);
+  plan.argv = base::c_strings(options.argv);
+  plan.env = base::c_strings(options.env);
   (void)sigemptyset(&plan.empty_mask);
 
   std::vector<UniqueFd> lifted;

@@ -17,6 +17,7 @@
 #include <optional>
 
 #include "base/file.hpp"
+#include "base/process.hpp"
 #include "shim/guest/privileges.hpp"
 #include "shim/guest/rootfs.hpp"
 #include "shim/guest/seccomp.hpp"
@@ -57,16 +58,6 @@ struct LaunchFailure {
   std::array<char, 200> message{};
 };
 
-std::vector<char*> c_strings(const std::vector<std::string>& strings) {
-  std::vector<char*> out;
-  out.reserve(strings.size() + 1);
-  for (const std::string& s : strings) {
-    out.push_back(const_cast<char*>(s.c_str()));  // execve(2) takes char* const[] but does not write
-  }
-  out.push_back(nullptr);
-  return out;
-}
-
 std::string_view search_path(const wire::Workload& workload) {
   constexpr std::string_view kPrefix = "PATH=";
   for (const std::string& entry : workload.env) {
@@ -79,8 +70,8 @@ std::string_view search_path(const wire::Workload& workload) {
 
 // execve(2), with the search of execvp(3) but the workload's PATH and no fallback to a shell. Returns errno.
 int exec_workload(const wire::Workload& workload) {
-  const std::vector<char*> argv = c_strings(workload.args);
-  const std::vector<char*> env = c_strings(workload.env);
+  const std::vector<char*> argv = base::c_strings(workload.args);
+  const std::vector<char*> env = base::c_strings(workload.env);
   const std::string& name = workload.args.front();
   if (name.find('/') != std::string::npos) {
     (void)::execve(name.c_str(), argv.data(), env.data());

@@ -2,6 +2,7 @@
 #include <unistd.h>
 
 #include "base/file.hpp"
+#include "base/process.hpp"
 #include "groups.hpp"
 #include "model/quantity.hpp"
 
@@ -16,18 +17,7 @@ using base::Error;
 // Returns only to say why it could not.
 Outcome become(const std::string& program, std::vector<std::string> words, const std::vector<std::string>& environment) {
   words.insert(words.begin(), program);
-  std::vector<char*> argv;
-  for (std::string& word : words) {
-    argv.push_back(word.data());
-  }
-  argv.push_back(nullptr);
-  std::vector<std::string> entries = environment;
-  std::vector<char*> envp;
-  for (std::string& entry : entries) {
-    envp.push_back(entry.data());
-  }
-  envp.push_back(nullptr);
-  (void)::execve(program.c_str(), argv.data(), envp.data());
+  (void)::execve(program.c_str(), base::c_strings(words).data(), base::c_strings(environment).data());
   return failed(Error::from_errno("run " + program), "the installation is incomplete, or paths.shim names another folder");
 }
 
