@@ -23,7 +23,6 @@ enum VmmFd : int {
   kVmmInputs = 8,
   kVmmScratch = 9,
   kVmmTap = 10,
-  kVmmFdEnd = 11,
 };
 
 struct QemuPlan {

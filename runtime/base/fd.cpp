@@ -15,14 +15,6 @@ void UniqueFd::reset(int fd) noexcept {
   fd_ = fd;
 }
 
-Result<UniqueFd> UniqueFd::duplicate() const {
-  const int copy = ::fcntl(fd_, F_DUPFD_CLOEXEC, 0);
-  if (copy < 0) {
-    return Error::from_errno("fcntl F_DUPFD_CLOEXEC");
-  }
-  return UniqueFd(copy);
-}
-
 Result<Pipe> make_pipe(int extra_flags) {
   std::array<int, 2> fds{};
   if (::pipe2(fds.data(), O_CLOEXEC | extra_flags) != 0) {

@@ -28,8 +28,6 @@ class UniqueFd {
   [[nodiscard]] int release() noexcept { return std::exchange(fd_, -1); }
   // Closes once and never retries: on Linux the descriptor is gone even after EINTR (close(2)).
   void reset(int fd = -1) noexcept;
-  // Another descriptor of the same open file, close-on-exec from birth (F_DUPFD_CLOEXEC).
-  [[nodiscard]] Result<UniqueFd> duplicate() const;
 
  private:
   int fd_ = -1;

@@ -87,23 +87,6 @@ Status write_all(int fd, BytesView bytes) {
   return ok();
 }
 
-Status read_exact(int fd, std::span<std::uint8_t> out) {
-  while (!out.empty()) {
-    const ssize_t n = ::read(fd, out.data(), out.size());
-    if (n < 0) {
-      if (errno == EINTR) {
-        continue;
-      }
-      return Error::from_errno("read");
-    }
-    if (n == 0) {
-      return Error(Errc::kUnavailable, "the peer closed the connection");
-    }
-    out = out.subspan(static_cast<std::size_t>(n));
-  }
-  return ok();
-}
-
 Status write_file_atomic(const std::string& path, std::string_view content, unsigned mode) {
   const std::string temporary = path + ".new";
   {

@@ -34,8 +34,6 @@ Result<std::string> read_fd(int fd, std::size_t limit);
 
 // All bytes, through short writes and EINTR. For blocking descriptors.
 Status write_all(int fd, BytesView bytes);
-// Exactly `out.size()` bytes, or kUnavailable at an early end of file.
-Status read_exact(int fd, std::span<std::uint8_t> out);
 
 // Postcondition: `path` holds `content` durably with `mode`, or is unchanged (write to a sibling, fsync, rename,
 // fsync of the folder).

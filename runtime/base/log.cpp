@@ -22,7 +22,6 @@ void init(std::string_view program, Level level) {
 }
 
 // The message is an argument and never the format string: it may hold braces from untrusted names.
-void debug(std::string_view message) { spdlog::debug("{}", message); }
 void info(std::string_view message) { spdlog::info("{}", message); }
 void warn(std::string_view message) { spdlog::warn("{}", message); }
 void error(std::string_view message) { spdlog::error("{}", message); }

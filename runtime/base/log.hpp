@@ -1,5 +1,5 @@
 // The process log, on spdlog behind this header alone. One event is one line: "cell=… step=… outcome=…".
-// Only cell/, daemon/ and programs' mains log at info or above; lower layers return errors (debug is allowed).
+// Only cell/, daemon/ and programs' mains log; lower layers return errors.
 #pragma once
 
 #include <string>
@@ -11,7 +11,6 @@ enum class Level { kDebug, kInfo, kWarn, kError };
 
 // To stderr, which the supervisor or the quickstart directs to a file. Thread-safe.
 void init(std::string_view program, Level level);
-void debug(std::string_view message);
 void info(std::string_view message);
 void warn(std::string_view message);
 void error(std::string_view message);

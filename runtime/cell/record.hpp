@@ -15,7 +15,6 @@ class JobRecord {
   JobRecord(Services& services, std::string uid, model::Evidence evidence)
       : services_(services), uid_(std::move(uid)), evidence_(std::move(evidence)) {}
 
-  [[nodiscard]] const std::string& uid() const noexcept { return uid_; }
   [[nodiscard]] model::Evidence& facts() noexcept { return evidence_; }
 
   // Enters a state that is not the last one.

@@ -139,16 +139,4 @@ bool verifies(const Envelope& envelope, const PublicKey& key) {
                      [&](const Signature& signature) { return key.verify(message, signature.sig); });
 }
 
-std::optional<std::size_t> verify_any(const Envelope& envelope, const std::vector<PublicKey>& keys) {
-  const Bytes message = pae(envelope.payload_type, envelope.payload);
-  for (std::size_t i = 0; i < keys.size(); ++i) {
-    for (const Signature& signature : envelope.signatures) {
-      if (keys[i].verify(message, signature.sig)) {
-        return i;
-      }
-    }
-  }
-  return std::nullopt;
-}
-
 }  // namespace cellrund::crypto::dsse

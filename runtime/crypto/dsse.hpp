@@ -4,7 +4,6 @@
 // authenticated; it may order the search for a key and never decides anything.
 #pragma once
 
-#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -44,7 +43,5 @@ base::Result<Envelope> sign(std::string_view payload_type, base::BytesView paylo
 
 // True when at least one signature of the envelope verifies under this key.
 [[nodiscard]] bool verifies(const Envelope& envelope, const PublicKey& key);
-// The index of the first key under which any signature verifies.
-[[nodiscard]] std::optional<std::size_t> verify_any(const Envelope& envelope, const std::vector<PublicKey>& keys);
 
 }  // namespace cellrund::crypto::dsse

@@ -42,7 +42,7 @@ struct CgroupUsage {
 struct Hierarchy {
   std::string mount_point;
   bool v2 = false;
-  std::vector<std::string> controllers;  // v1: of the mount; v2: cgroup.controllers of the root or base
+  std::vector<std::string> controllers;  // v1: of the mount; v2: cgroup.controllers of the root
 };
 
 // A cell's directories in all hierarchies, by path and identity. Does not own them: a cell outlives the process that
@@ -90,11 +90,8 @@ class Cgroup {
 
 class CgroupTree {
  public:
-  // `base` is the delegated cgroup under which cells live in the v2 tree ("" for its root,
-  // "/system.slice/cellrund.service" under systemd with Delegate=yes). The v1 hierarchies are not delegated and are
-  // used from their roots.
-  static base::Result<CgroupTree> discover(std::string base = "",
-                                           const std::string& mountinfo = "/proc/self/mountinfo");
+  // What /proc/self/mountinfo has. Cells live below the roots of the hierarchies.
+  static base::Result<CgroupTree> discover();
 
   [[nodiscard]] const std::vector<Hierarchy>& hierarchies() const noexcept { return hierarchies_; }
   [[nodiscard]] bool has_v2() const noexcept;
@@ -108,16 +105,10 @@ class CgroupTree {
   base::Result<Cgroup> adopt(std::string_view path) const;
   // Removes the parents of `path` that are empty, e.g. "/cellrun/<tag>" and "/cellrun". Parents in use stay, silently.
   void remove_empty_parents(std::string_view path) const;
-  // Moves this process into the leaf "<base>/<name>" of the v2 tree, so that `base` may hand controllers to its
-  // children (the "no internal processes" rule). Nothing to do without a base.
-  base::Status enter_leaf(const std::string& name) const;
 
  private:
-  CgroupTree(std::string base, std::vector<Hierarchy> hierarchies)
-      : base_(std::move(base)), hierarchies_(std::move(hierarchies)) {}
-  [[nodiscard]] std::string directory(const Hierarchy& hierarchy, std::string_view path) const;
+  explicit CgroupTree(std::vector<Hierarchy> hierarchies) : hierarchies_(std::move(hierarchies)) {}
 
-  std::string base_;
   std::vector<Hierarchy> hierarchies_;  // v2 first
 };
 

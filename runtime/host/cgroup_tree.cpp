@@ -75,6 +75,10 @@ std::vector<std::string> v2_controllers(const std::string& folder) {
   return out;
 }
 
+std::string directory(const Hierarchy& hierarchy, std::string_view path) {
+  return hierarchy.mount_point + std::string(path);
+}
+
 // The ancestors of "/a/b/c" from the outermost: "/a", "/a/b".
 std::vector<std::string> ancestors(std::string_view path) {
   std::vector<std::string> out;
@@ -86,29 +90,21 @@ std::vector<std::string> ancestors(std::string_view path) {
 
 }  // namespace
 
-Result<CgroupTree> CgroupTree::discover(std::string base, const std::string& mountinfo) {
-  if (!base.empty() && !is_plain_path(base)) {
-    return Error(Errc::kInvalidArgument, "cgroup base: " + base + " is no absolute, normal path");
-  }
-  const std::string text = CR_TRY(base::read_file(mountinfo, kMaxMountinfo));
-  std::vector<Hierarchy> found = parse_cgroup_mounts(text);
+Result<CgroupTree> CgroupTree::discover() {
+  std::vector<Hierarchy> found = parse_cgroup_mounts(CR_TRY(base::read_file("/proc/self/mountinfo", kMaxMountinfo)));
   if (found.empty()) {
     return Error(Errc::kUnimplemented, "find cgroups: no hierarchy is mounted");
   }
   for (Hierarchy& hierarchy : found) {
     if (hierarchy.v2) {
-      hierarchy.controllers = v2_controllers(hierarchy.mount_point + base);
+      hierarchy.controllers = v2_controllers(hierarchy.mount_point);
     }
   }
-  return CgroupTree(std::move(base), std::move(found));
+  return CgroupTree(std::move(found));
 }
 
 bool CgroupTree::has_v2() const noexcept {
   return hierarchies_.front().v2;
-}
-
-std::string CgroupTree::directory(const Hierarchy& hierarchy, std::string_view path) const {
-  return hierarchy.mount_point + (hierarchy.v2 ? base_ : "") + std::string(path);
 }
 
 model::Inventory CgroupTree::intended(std::string_view path) const {
@@ -130,7 +126,7 @@ Result<Cgroup> CgroupTree::create(std::string_view path, const CgroupLimits& lim
     constexpr int kAttempts = 8;
     for (int attempt = 0; attempt < kAttempts; ++attempt) {
       if (hierarchy.v2) {
-        CR_CHECK(enable_controllers(directory(hierarchy, "")));
+        CR_CHECK(enable_controllers(hierarchy.mount_point));
       }
       bool parents = true;
       for (const std::string& ancestor : ancestors(path)) {
@@ -208,15 +204,6 @@ void CgroupTree::remove_empty_parents(std::string_view path) const {
       }
     }
   }
-}
-
-Status CgroupTree::enter_leaf(const std::string& name) const {
-  if (base_.empty() || !has_v2()) {
-    return base::ok();
-  }
-  const std::string leaf = directory(hierarchies_.front(), "/" + name);
-  CR_CHECK(base::make_dir(leaf, kFolderMode));
-  return base::write_kernel_file(leaf + "/cgroup.procs", "0").context("enter cgroup " + leaf);
 }
 
 }  // namespace cellrund::host

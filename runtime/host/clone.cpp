@@ -136,7 +136,6 @@ int become_program(void* argument) noexcept {
 // clone3 with a stack of its own for the child: it must not return through a frame that the parent uses as well.
 // In the child `become_program(plan)` is called and never returns.
 long clone_sharing_memory(clone_args& args, Plan& plan) noexcept {
-#if defined(__x86_64__)
   long result = SYS_clone3;
   int (*entry)(void*) noexcept = &become_program;
   void* argument = &plan;
@@ -157,17 +156,6 @@ long clone_sharing_memory(clone_args& args, Plan& plan) noexcept {
     return -1;
   }
   return result;
-#else
-  // Without the assembly the child gets a copy of our memory, as fork(2) does: slower, otherwise the same.
-  args.flags &= ~static_cast<std::uint64_t>(CLONE_VM | CLONE_VFORK);
-  args.stack = 0;
-  args.stack_size = 0;
-  const long result = raw(SYS_clone3, &args, sizeof args);
-  if (result == 0) {
-    become_program(&plan);
-  }
-  return result;
-#endif
 }
 
 // All signals blocked for the calling thread while it lives.

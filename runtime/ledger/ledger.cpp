@@ -234,18 +234,6 @@ base::Status Ledger::advance(const std::string& uid, const TimelineEntry& entry)
   return add_timeline(*db, uid, entry);
 }
 
-base::Status Ledger::describe(const std::string& uid, const std::string& lane, const std::string& image) {
-  auto db = impl_->lock();
-  CR_CHECK(db->begin());
-  return db->run("UPDATE jobs SET lane = ?2, image = ?3 WHERE uid = ?1", {text(uid), text(lane), text(image)});
-}
-
-base::Status Ledger::flush() {
-  auto db = impl_->lock();
-  CR_CHECK(db->begin());  // reports a stopped ledger
-  return db->commit();
-}
-
 std::unique_ptr<model::Journal> Ledger::journal_for(const std::string& uid) {
   return std::make_unique<JobJournal<Impl>>(*impl_, uid);
 }
@@ -371,13 +359,6 @@ base::Result<Record> Ledger::record(const std::string& uid) {
     return Error(Errc::kNotFound, "evidence of " + uid + ": no sealed record");
   }
   return std::move(*record);
-}
-
-base::Result<std::uint64_t> Ledger::record_count() {
-  auto db = impl_->lock();
-  std::int64_t count = 0;
-  CR_CHECK(db->query("SELECT count(*) FROM records", {}, [&](const Row& row) { count = row.integer(0); }));
-  return static_cast<std::uint64_t>(count);
 }
 
 }  // namespace cellrund::ledger

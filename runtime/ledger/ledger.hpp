@@ -96,10 +96,6 @@ class Ledger {
   base::Result<Acceptance> accept(const NewJob& job, const model::TimelineEntry& entry);
   // Buffered.
   base::Status advance(const std::string& uid, const model::TimelineEntry& entry);
-  // Buffered: lane and image once they are chosen.
-  base::Status describe(const std::string& uid, const std::string& lane, const std::string& image);
-  // Durable: everything buffered so far.
-  base::Status flush();
 
   // intend() is durable, created() is buffered. The journal must not outlive the ledger.
   [[nodiscard]] std::unique_ptr<model::Journal> journal_for(const std::string& uid);
@@ -121,7 +117,6 @@ class Ledger {
   base::Result<std::vector<JobRow>> list(std::size_t limit);
   // The job's record, or else the newest refusal under that uid. kNotFound when there is neither.
   base::Result<Record> record(const std::string& uid);
-  base::Result<std::uint64_t> record_count();
 
  private:
   class Impl;

@@ -26,7 +26,5 @@ struct CellName {
 
 // "cr-<tag>-router"
 [[nodiscard]] std::string router_name(const NodeTag& node);
-// Absent or malformed markers give an empty string; otherwise the uid.
-[[nodiscard]] std::string uid_of_marker(const NodeTag& node, std::string_view marker);
 
 }  // namespace cellrund::model

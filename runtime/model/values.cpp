@@ -86,15 +86,6 @@ std::string CellName::bpf_prefix() const { return "cr" + node.value + base36(slo
 
 std::string router_name(const NodeTag& node) { return "cr-" + node.value + "-router"; }
 
-std::string uid_of_marker(const NodeTag& node, std::string_view marker) {
-  const std::string prefix = "cr-" + node.value + "-";
-  constexpr std::size_t kUuidLength = 36;
-  if (!marker.starts_with(prefix) || marker.size() != prefix.size() + kUuidLength) {
-    return {};
-  }
-  return std::string(marker.substr(prefix.size()));
-}
-
 Verdict verdict_of(const ResidueReport& report) noexcept {
   if (!report.residue.empty()) {
     return Verdict::kResidue;

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Rules of docs/ARCHITECTURE.md that a compiler does not hold.
+"""Rules that a compiler does not hold: banned calls, confined calls, shapes of files, deadlines (CONTRIBUTING.md).
 
 usage: style.py SOURCE_ROOT
 """
@@ -28,7 +28,7 @@ BANNED = {
     r"\.detach": "a joined thread",
     r"(?<!\w)::pipe": "base::make_pipe",
     r"(?<!\w)::accept": "accept4 with SOCK_CLOEXEC",
-    r"(?<!\w)::dup": "base::UniqueFd::duplicate",
+    r"(?<!\w)::dup": "fcntl F_DUPFD_CLOEXEC",
     r"(?<!\w)::creat": "base::open_file",
     r"\bgets": "a bounded read",
     r"\bsprintf": "std::to_string or snprintf",

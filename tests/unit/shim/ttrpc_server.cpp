@@ -51,10 +51,10 @@ struct Answer {
 
 Answer read_answer(int fd) {
   std::array<std::uint8_t, 10> header{};
-  REQUIRE(base::read_exact(fd, header).ok());
+  REQUIRE(::recv(fd, header.data(), header.size(), MSG_WAITALL) == std::ssize(header));
   const std::size_t length = (std::size_t{header[2]} << 8U) | header[3];
   base::Bytes payload(length);
-  REQUIRE(base::read_exact(fd, payload).ok());
+  REQUIRE(::recv(fd, payload.data(), payload.size(), MSG_WAITALL) == std::ssize(payload));
   Answer answer;
   answer.stream = header[7];
   REQUIRE(answer.response.ParseFromArray(payload.data(), static_cast<int>(payload.size())));
