@@ -317,7 +317,7 @@ TEST_CASE_FIXTURE(Fixture, "look-alikes of neighbours are never reported") {
   host.folder(std::string("cells/") + kNeighbour);
   host.folder("cells/" + std::string(kUid) + "0");
   const base::UniqueFd socket = host.socket(std::string("cells/") + kNeighbour + "/s");
-  (void)host.process({}, "/bin/sh", {"-c", "sleep 3600 # " + marker()});  // an operator who talks about the cell
+  (void)host.process({}, "/usr/bin/bash", {"-c", "exec -a " + marker() + " /bin/sleep 3600"});  // an operator who talks about the cell
   expect_clean(scan());
   residue::LiveCell neighbour{kNeighbour, 36, {}};  // slot "10" in base 36
   const ResidueReport node = scan_node({neighbour});
