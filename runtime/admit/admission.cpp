@@ -61,10 +61,6 @@ Check check_amounts(const JobSpec& spec, const Grant& grant, std::uint64_t open_
   if (want.pids > most.pids) {
     return denied("spec.resources.limits.pids", "is above the signing key's " + std::to_string(most.pids), "ask for fewer");
   }
-  if (want.ephemeral_storage_bytes > most.ephemeral_storage_bytes) {
-    return denied("spec.resources.limits.ephemeral-storage", "is above the signing key's " + model::format_bytes(most.ephemeral_storage_bytes),
-                  "ask for less");
-  }
   if (open_jobs >= grant.max_concurrent) {
     return Refusal{Reason::kPolicyDenied, "the signing key has its most jobs at once, " + std::to_string(grant.max_concurrent),
                    "submit again when one of them is closed", {}};

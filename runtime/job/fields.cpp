@@ -54,8 +54,7 @@ constexpr std::array kFields{
     Field{"spec", "secrets", kValue, kOptional, kLaterList},
     Field{"spec", "network", kObject, kOptional, {}},
     Field{"spec", "logs", kObject, kOptional, {}},
-    Field{"spec", "ttlSecondsAfterFinished", kValue, kOptional,
-          R"({"type":"integer","minimum":0,"maximum":31536000,"default":86400})"},
+    Field{"spec", "ttlSecondsAfterFinished", kValue, kOptional, kLater},
 
     Field{"spec.principal", "type", kValue, kRequired, R"({"enum":["agent","human","service"]})"},
     Field{"spec.principal", "id", kValue, kRequired, kPrincipalId},
@@ -82,7 +81,8 @@ constexpr std::array kFields{
     Field{"spec.resources.limits", "cpu", kValue, kRequired, R"({"type":"string","pattern":"^(0|[1-9][0-9]*)(\\.[0-9]+)?m?$","maxLength":32})"},
     Field{"spec.resources.limits", "memory", kValue, kRequired, kBytes},
     Field{"spec.resources.limits", "pids", kValue, kRequired, R"({"type":"integer","minimum":1,"maximum":4194304})"},
-    Field{"spec.resources.limits", "ephemeral-storage", kValue, kOptional, kBytes},
+    Field{"spec.resources.limits", "ephemeral-storage", kValue, kOptional,
+          R"({"type":"string","pattern":"^0(\\.0+)?(Ki|Mi|Gi|Ti|k|M|G|T)?$","description":"anything but 0 is not supported by this version"})"},
 
     Field{"spec.volumes", "scratch", kObject, kOptional, {}},
     Field{"spec.volumes", "task", kValue, kOptional, kLater},

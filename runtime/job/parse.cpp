@@ -121,7 +121,10 @@ Read<model::Limits> parse_limits(const ObjectReader& object) {
   out.cpu_millis = *cpu;
   out.memory_bytes = CR_TRY(bytes_field(object, "memory", {kMiB, 16 * kTiB})).value_or(0);
   out.pids = static_cast<std::uint64_t>(CR_TRY(object.required_integer("pids", 1, 4194304)));
-  out.ephemeral_storage_bytes = CR_TRY(bytes_field(object, "ephemeral-storage", {0, 16 * kTiB})).value_or(0);
+  if (CR_TRY(bytes_field(object, "ephemeral-storage", {0, 16 * kTiB})).value_or(0) != 0) {
+    return unsupported(object.at("ephemeral-storage"), "other than 0 is not supported by this version",
+                       "leave it out: what a job writes goes to spec.volumes.scratch, whose size is bounded");
+  }
   return out;
 }
 
@@ -211,8 +214,9 @@ base::Result<base::Unit, Refusal> parse_times(const ObjectReader& object, model:
   spec.start_deadline = seconds(CR_TRY(object.integer("startDeadlineSeconds", 1, 86400)).value_or(spec.start_deadline.count()));
   spec.termination_grace =
       seconds(CR_TRY(object.integer("terminationGracePeriodSeconds", 0, 600)).value_or(spec.termination_grace.count()));
-  spec.ttl_after_finished =
-      seconds(CR_TRY(object.integer("ttlSecondsAfterFinished", 0, 365 * 86400)).value_or(spec.ttl_after_finished.count()));
+  if (object.find("ttlSecondsAfterFinished") != nullptr) {
+    return unsupported(object.at("ttlSecondsAfterFinished"), "is not supported by this version", "leave it out: logs and evidence stay");
+  }
   if (const auto name = CR_TRY(object.text("stopSignal", 64)); name.has_value()) {
     const auto signal = parse_signal(*name);
     if (!signal.has_value()) {

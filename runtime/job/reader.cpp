@@ -42,10 +42,9 @@ Refusal schema_invalid(std::string field, std::string_view what, std::string hin
   return {Reason::kSchemaInvalid, std::move(message), std::move(hint), std::move(field)};
 }
 
-Refusal unsupported(std::string field, std::string_view what) {
+Refusal unsupported(std::string field, std::string_view what, std::string hint) {
   std::string message = field + " " + std::string(what);
-  return {Reason::kUnsupportedField, std::move(message), "remove the field, or submit to a node that supports it",
-          std::move(field)};
+  return {Reason::kUnsupportedField, std::move(message), std::move(hint), std::move(field)};
 }
 
 Read<ObjectReader> ObjectReader::open(const json::Value& value, std::string table_path, std::string path) {

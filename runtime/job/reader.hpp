@@ -19,7 +19,8 @@ template <typename T>
 using Read = base::Result<T, model::Refusal>;
 
 [[nodiscard]] model::Refusal schema_invalid(std::string field, std::string_view what, std::string hint = {});
-[[nodiscard]] model::Refusal unsupported(std::string field, std::string_view what = "is not supported by this version");
+[[nodiscard]] model::Refusal unsupported(std::string field, std::string_view what = "is not supported by this version",
+                                         std::string hint = "remove the field, or submit to a node that supports it");
 
 class ObjectReader {
  public:

@@ -77,7 +77,6 @@ struct ExpectBlocked {
 
 struct Logs {
   std::uint64_t max_bytes = 16ULL << 20U;
-  bool kill_on_limit = false;  // onLimit: "truncate" (default) or "kill"
 };
 
 struct JobSpec {
@@ -95,7 +94,6 @@ struct JobSpec {
   std::uint64_t scratch_bytes = 64ULL << 20U;
   std::vector<ExpectBlocked> expect_blocked;
   Logs logs;
-  std::chrono::seconds ttl_after_finished{86400};
 };
 
 }  // namespace cellrund::model

@@ -24,7 +24,7 @@ struct Ask {
   std::string tenant = "research";
   std::string repository = "registry.example/agents/python";
   std::string spec = {};  // further members of "spec"
-  std::string cpu = "1", memory = "256Mi", disk = "1Gi";
+  std::string cpu = "1", memory = "256Mi";
   int pids = 10;
   int deadline = 100;
 };
@@ -33,7 +33,7 @@ std::string text_of(const Ask& ask) {
   return R"({"apiVersion":"cellrun.dev/v1","kind":"Job","metadata":{"name":"m","uid":"0199c1f2-7b1e-7c3a-9d2e-2f4b6a8c0e11","namespace":")" + ask.tenant +
          R"(","issuedAt":"2026-11-21T10:00:00Z","expiresAt":"2026-11-21T11:00:00Z"},"spec":{"container":{"image":")" + ask.repository + "@sha256:" +
          std::string(64, 'a') + R"("},"resources":{"limits":{"cpu":")" + ask.cpu + R"(","memory":")" + ask.memory + R"(","pids":)" +
-         std::to_string(ask.pids) + R"(,"ephemeral-storage":")" + ask.disk + R"("}},"activeDeadlineSeconds":)" + std::to_string(ask.deadline) + ask.spec + "}}";
+         std::to_string(ask.pids) + R"(}},"activeDeadlineSeconds":)" + std::to_string(ask.deadline) + ask.spec + "}}";
 }
 
 struct Fixture {
@@ -116,7 +116,6 @@ TEST_CASE_FIXTURE(Fixture, "each bound of a grant refuses with its own field") {
            {{.deadline = 101}, "spec.activeDeadlineSeconds"},
            {{.cpu = "1001m"}, "spec.resources.limits.cpu"},
            {{.memory = "257Mi"}, "spec.resources.limits.memory"},
-           {{.disk = "2Gi"}, "spec.resources.limits.ephemeral-storage"},
            {{.pids = 11}, "spec.resources.limits.pids"}}) {
     CAPTURE(row.field);
     const model::Refusal refusal = refused(row.ask);

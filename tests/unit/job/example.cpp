@@ -22,12 +22,12 @@ std::string example() {
      "env": [{"name": "LANG", "value": "C.UTF-8"}], "workingDir": "/workspace",
      "securityContext": {"runAsUser": 1000, "runAsGroup": 1001, "capabilities": ["CAP_NET_BIND_SERVICE"],
        "noNewPrivileges": true, "readOnlyRootFilesystem": false}},
-   "resources": {"limits": {"cpu": "1500m", "memory": "256Mi", "pids": 128, "ephemeral-storage": "1Gi"}},
+   "resources": {"limits": {"cpu": "1500m", "memory": "256Mi", "pids": 128, "ephemeral-storage": "0"}},
    "activeDeadlineSeconds": 300, "startDeadlineSeconds": 60, "terminationGracePeriodSeconds": 7, "stopSignal": "SIGINT",
    "volumes": {"scratch": {"size": "128Mi"}}, "secrets": [],
    "network": {"egress": {"rules": [], "quota": {"bytes": 10485760}},
      "expectBlocked": [{"to": "198.51.100.7", "port": 80, "protocol": "udp"}]},
-   "logs": {"maxBytes": 1048576, "onLimit": "truncate"}, "ttlSecondsAfterFinished": 3600}})";
+   "logs": {"maxBytes": 1048576, "onLimit": "truncate"}}})";
 }
 
 std::string minimal() {

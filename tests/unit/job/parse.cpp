@@ -48,7 +48,6 @@ TEST_CASE("every supported field arrives in the typed spec") {
   CHECK(spec.limits.cpu_millis == 1500);
   CHECK(spec.limits.memory_bytes == 256ULL << 20U);
   CHECK(spec.limits.pids == 128);
-  CHECK(spec.limits.ephemeral_storage_bytes == 1ULL << 30U);
   CHECK(spec.active_deadline.count() == 300);
   CHECK(spec.start_deadline.count() == 60);
   CHECK(spec.termination_grace.count() == 7);
@@ -59,7 +58,6 @@ TEST_CASE("every supported field arrives in the typed spec") {
   CHECK(spec.expect_blocked[0].port == 80);
   CHECK(spec.expect_blocked[0].protocol == "udp");
   CHECK(spec.logs.max_bytes == 1048576);
-  CHECK(spec.ttl_after_finished.count() == 3600);
 }
 
 TEST_CASE("absent fields take their defaults") {
@@ -77,13 +75,11 @@ TEST_CASE("absent fields take their defaults") {
   CHECK(spec.container.security.capabilities.empty());
   CHECK(spec.container.security.no_new_privileges);
   CHECK(spec.container.security.read_only_root_filesystem);
-  CHECK(spec.limits.ephemeral_storage_bytes == 0);
   CHECK(spec.start_deadline.count() == 120);
   CHECK(spec.termination_grace.count() == 5);
   CHECK(spec.stop_signal == 15);
   CHECK(spec.scratch_bytes == 64ULL << 20U);
   CHECK(spec.logs.max_bytes == 16ULL << 20U);
-  CHECK(spec.ttl_after_finished.count() == 86400);
 }
 
 TEST_CASE("no rules, null and an empty list all mean that nothing is allowed") {
@@ -99,7 +95,7 @@ TEST_CASE("values at their bounds are accepted") {
   };
   for (const auto& [path, json] : {
            Row{"spec.activeDeadlineSeconds", "604800"}, Row{"spec.startDeadlineSeconds", "1"},
-           Row{"spec.terminationGracePeriodSeconds", "0"}, Row{"spec.ttlSecondsAfterFinished", "0"},
+           Row{"spec.terminationGracePeriodSeconds", "0"}, Row{"spec.resources.limits.ephemeral-storage", "\"0\""},
            Row{"spec.resources.limits.cpu", "\"1m\""}, Row{"spec.resources.limits.cpu", "\"1024\""},
            Row{"spec.resources.limits.memory", "\"1Mi\""}, Row{"spec.resources.limits.pids", "4194304"},
            Row{"spec.container.securityContext.runAsUser", "0"}, Row{"spec.container.securityContext.runAsUser", "4294967294"},

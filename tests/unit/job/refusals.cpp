@@ -111,7 +111,8 @@ const std::vector<Edit> kEdits = {
     {"spec.activeDeadlineSeconds", "\"300\"", kSchema}, {"spec.activeDeadlineSeconds", "null", kSchema}, {"spec.startDeadlineSeconds", "0", kSchema},
     {"spec.startDeadlineSeconds", "86401", kSchema}, {"spec.terminationGracePeriodSeconds", "-1", kSchema}, {"spec.terminationGracePeriodSeconds", "601", kSchema},
     {"spec.stopSignal", "\"TERM\"", kSchema}, {"spec.stopSignal", "15", kSchema}, {"spec.stopSignal", "\"SIGSTOP\"", kSchema},
-    {"spec.ttlSecondsAfterFinished", "-1", kSchema}, {"spec.timeout", "5", kSchema},
+    {"spec.ttlSecondsAfterFinished", "86400", kUnsupported}, {"spec.ttlSecondsAfterFinished", "0", kUnsupported},
+    {"spec.resources.limits.ephemeral-storage", "\"1Gi\"", kUnsupported}, {"spec.timeout", "5", kSchema},
     // volumes, secrets, network, logs
     {"spec.volumes.task", R"({"digest":"sha256:00"})", kUnsupported}, {"spec.volumes.workspace", "{}", kUnsupported}, {"spec.volumes.outputs", R"({"maxBytes":1})", kUnsupported},
     {"spec.volumes.hostPath", "{}", kSchema}, {"spec.volumes.scratch", "{}", kSchema, "spec.volumes.scratch.size"}, {"spec.volumes.scratch.size", "\"0\"", kSchema},
