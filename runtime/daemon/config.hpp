@@ -40,8 +40,8 @@ struct Config {
   } containerd;
   struct Network {
     std::string attach = "auto";  // auto | tcx | clsact
-    std::string uplink = "none";  // none, or an interface
-    std::vector<std::string> dns_upstream;
+    std::string uplink = "none";            // nothing else yet
+    std::vector<std::string> dns_upstream;  // empty, and nothing else yet
   } network;
   struct Lanes {
     std::vector<std::string> enabled = {"microvm", "process"};
@@ -49,7 +49,7 @@ struct Config {
     bool allow_emulated_tier2 = false;
     std::int64_t uid_base = 2000000;  // VMM uids: uid_base + slot
     std::int64_t uid_count = 1024;
-    std::int64_t boot_timeout_seconds = 60;
+    std::int64_t boot_timeout_seconds = 120;
   } lanes;
   struct Capacity {  // 0: from the host
     std::int64_t cpu_millis = 0;

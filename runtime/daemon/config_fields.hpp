@@ -22,9 +22,8 @@ enum class TextKind {
   kName,       // letters, digits, '.', '-', '_'; at most 128; may be empty
   kPath,       // absolute, without ".." and control characters; at most 512; may be empty where a default is derived
   kSocket,     // the same, and short enough for sockaddr_un
-  kInterface,  // "none" or a link name of at most 15 characters
-  kAddress,    // an IPv4 address
   kChoice,     // one of `choices`
+  kLater,      // the same; anything else is for a later version
 };
 struct TextRule {
   TextKind kind = TextKind::kName;
@@ -69,9 +68,10 @@ void visit_fields(ConfigT& c, Visitor&& v) {
 
   v(Field{"network", "attach", "auto takes tcx where the kernel has it"}, c.network.attach,
     choice({"auto", "tcx", "clsact"}));
-  v(Field{"network", "uplink", "link to the outside, or none"}, c.network.uplink, TextRule{TextKind::kInterface});
-  v(Field{"network", "dns_upstream", "IPv4 addresses of resolvers; none: rules by name are refused"},
-    c.network.dns_upstream, TextRule{TextKind::kAddress});
+  v(Field{"network", "uplink", "none: links to the outside are not supported by this version"}, c.network.uplink,
+    TextRule{TextKind::kLater, {"none"}});
+  v(Field{"network", "dns_upstream", "empty: resolvers are not supported by this version"},
+    c.network.dns_upstream, TextRule{TextKind::kLater});
 
   v(Field{"lanes", "enabled", "lanes that jobs may use"}, c.lanes.enabled, choice({"microvm", "process"}));
   v(Field{"lanes", "accel", "auto finds out by booting a guest"}, c.lanes.accel, choice({"auto", "kvm", "tcg"}));
@@ -80,7 +80,7 @@ void visit_fields(ConfigT& c, Visitor&& v) {
   v(Field{"lanes", "uid_base", "first host uid of the range that VMMs run under"}, c.lanes.uid_base,
     NumberRule{1000, 4000000000});
   v(Field{"lanes", "uid_count", "size of that range: no more cells than this"}, c.lanes.uid_count, NumberRule{1, 46656});
-  v(Field{"lanes", "boot_timeout_seconds", "from the start of the VMM to the agent's first word"},
+  v(Field{"lanes", "boot_timeout_seconds", "the guest's boot to READY, including restarts in place"},
     c.lanes.boot_timeout_seconds, NumberRule{1, 600});
 
   v(Field{"capacity", "cpu_millis", "thousandths of a CPU for all cells; 0: the host's"}, c.capacity.cpu_millis,
