@@ -1,7 +1,6 @@
 #include "daemon/app.hpp"
 
 #include <fcntl.h>
-#include <grp.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/signalfd.h>
@@ -24,6 +23,7 @@
 #include "crypto/digest.hpp"
 #include "daemon/confine.hpp"
 #include "daemon/keeper/start.hpp"
+#include "daemon/listen.hpp"
 #include "daemon/server.hpp"
 #include "host/box.hpp"
 #include "image/containerd_store.hpp"
@@ -100,17 +100,6 @@ admit::CapacityLimits capacity_of(const Config& config) {
   limits.cells = static_cast<std::uint32_t>(std::min<std::uint64_t>(cells, static_cast<std::uint64_t>(config.lanes.uid_count)));
   limits.queue = static_cast<std::uint32_t>(config.capacity.queue);
   return limits;
-}
-
-// Who may speak to the ordinary socket beside root.
-std::optional<gid_t> group_of_clients() {
-  std::array<char, 4096> buffer{};
-  group entry{};
-  group* found = nullptr;
-  if (::getgrnam_r("cellrun", &entry, buffer.data(), buffer.size(), &found) != 0 || found == nullptr) {
-    return std::nullopt;
-  }
-  return entry.gr_gid;
 }
 
 std::string kernel_release() {
@@ -323,7 +312,7 @@ base::Status App::run() {
   const Config& config = parts_->config;
   auto server = CR_TRY(Server::start({.socket = config.paths.socket,
                                       .admin_socket = config.paths.admin_socket,
-                                      .group = group_of_clients(),
+                                      .group = group_id("cellrun"),  // who may speak to the ordinary socket beside root
                                       .limits = config.limits,
                                       .version = CELLRUN_VERSION,
                                       .node_id = config.node.id},

@@ -1,7 +1,9 @@
 // The sockets against real peers of another uid: credentials decide, whatever the peer says.
 #define DOCTEST_CONFIG_IMPLEMENT
 #include <doctest/doctest.h>
+#include <sched.h>
 #include <stdlib.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -11,6 +13,7 @@
 
 #include "api/client.hpp"
 #include "base/file.hpp"
+#include "daemon/listen.hpp"
 #include "daemon/server.hpp"
 #include "fake_node.hpp"
 
@@ -121,6 +124,32 @@ TEST_CASE("the budget of refusals is each user's own") {
   api::Client root = run.connect().value();
   CHECK(std::get<api::Failure>(ask(root, api::Submit{"refuse"})).reason == model::Reason::kExpired);
   CHECK(run.node.snapshot().dropped[0] == 0);
+}
+
+TEST_CASE("a group is found whatever the length of its line") {
+  std::string pattern = "/tmp/cellrun-group-XXXXXX";
+  const base::UniqueFd file(::mkstemp(pattern.data()));
+  REQUIRE(file);
+  std::string text = "root:x:0:\ncellrun-many:x:61500:";
+  for (int i = 0; i < 4000; ++i) {
+    text += (i == 0 ? "member-" : ",member-") + std::to_string(i);
+  }
+  text += "\n";
+  REQUIRE(base::write_all(file.get(), base::as_bytes(text)).ok());
+  REQUIRE(::fchmod(file.get(), 0644) == 0);
+  std::optional<gid_t> found;
+  std::optional<gid_t> missing;
+  std::thread thread([&] {  // its mount namespace ends with it
+    CR_ASSERT(::unshare(CLONE_NEWNS) == 0);
+    CR_ASSERT(::mount("", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0);
+    CR_ASSERT(::mount(pattern.c_str(), "/etc/group", nullptr, MS_BIND, nullptr) == 0);
+    found = daemon::group_id("cellrun-many");
+    missing = daemon::group_id("cellrun-none");
+  });
+  thread.join();
+  CHECK(found == kGroup);
+  CHECK_FALSE(missing.has_value());
+  CHECK(base::remove_file(pattern).ok());
 }
 
 int main(int argc, char** argv) {
