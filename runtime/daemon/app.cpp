@@ -163,6 +163,8 @@ base::Status App::Parts::start_containerd() {
   } else {
     CR_CHECK(write_shim_config(config));
   }
+  // The keeper is up and keeps what it has. From here on there are threads, first of all the client's.
+  CR_CHECK(confine().context("confine cellrund"));
   client = CR_TRY(containerd::Client::create(config.containerd.socket, config.containerd.namespace_));
   // A containerd that hangs must not keep the daemon from ending cells whose deadline has passed: it is waited for once.
   if (auto ready = client->wait_ready(Deadline::after(containerd::kQueryTimeout)); !ready.ok()) {
@@ -308,7 +310,6 @@ base::Status App::run() {
   if (!signals) {
     return Error::from_errno("signalfd");
   }
-  CR_CHECK(confine().context("confine cellrund"));
   const Config& config = parts_->config;
   auto server = CR_TRY(Server::start({.socket = config.paths.socket,
                                       .admin_socket = config.paths.admin_socket,

@@ -2,13 +2,12 @@
 
 #include <linux/capability.h>
 #include <seccomp.h>
-#include <sys/prctl.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include <array>
 #include <cerrno>
 #include <memory>
+
+#include "host/confine.hpp"
 
 namespace cellrund::daemon {
 namespace {
@@ -36,49 +35,15 @@ constexpr std::array<const char*, 34> kDenied{
     "settimeofday",  "swapoff",       "swapon",       "syslog",         "uselib",        "userfaultfd",   "vhangup",
 };
 
-base::Status drop_capabilities() {
-  for (int cap = 0; ::prctl(PR_CAPBSET_READ, cap) >= 0; ++cap) {
-    bool kept = false;
-    for (const int k : kKept) {
-      kept = kept || k == cap;
-    }
-    if (!kept && ::prctl(PR_CAPBSET_DROP, cap) != 0) {
-      return Error::from_errno("drop capability " + std::to_string(cap) + " from the bounding set");
-    }
-  }
-  // The thread's own sets; threads made later inherit them.
-  __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
-  std::array<__user_cap_data_struct, 2> sets{};
-  if (::syscall(SYS_capget, &header, sets.data()) != 0) {
-    return Error::from_errno("capget");
-  }
-  std::array<std::uint32_t, 2> mask{};
-  for (const int k : kKept) {
-    mask[static_cast<std::size_t>(k) / 32] |= 1U << (static_cast<unsigned>(k) % 32);
-  }
-  for (std::size_t i = 0; i < sets.size(); ++i) {
-    sets[i].effective &= mask[i];
-    sets[i].permitted &= mask[i];
-    sets[i].inheritable = 0;
-  }
-  if (::syscall(SYS_capset, &header, sets.data()) != 0) {
-    return Error::from_errno("capset");
-  }
-  return base::ok();
-}
-
 }  // namespace
 
 base::Status confine() {
-  CR_CHECK(drop_capabilities());
-  if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) {
-    return Error::from_errno("prctl PR_SET_NO_NEW_PRIVS");
-  }
+  CR_CHECK(host::keep_capabilities(kKept));
   const std::unique_ptr<void, void (*)(scmp_filter_ctx)> filter(::seccomp_init(SCMP_ACT_ALLOW), &::seccomp_release);
   if (!filter) {
     return Error(base::Errc::kResourceExhausted, "seccomp_init");
   }
-  // Threads that exist already (watchdog, gRPC's, recovery's) come under the filter too.
+  // There should be no other thread yet; one that a library has made comes under the filter too, or the load fails.
   if (const int err = ::seccomp_attr_set(filter.get(), SCMP_FLTATR_CTL_TSYNC, 1); err != 0) {
     return Error::from_errno("seccomp_attr_set TSYNC", -err);
   }

@@ -1,5 +1,5 @@
-// What cellrund takes away from itself before it reads the first byte of a client: capabilities that no step needs, and
-// system calls that no thread makes (libseccomp). The filter reaches threads and children alike, so it may only deny what
+// What cellrund takes away from itself before it makes its first thread: capabilities that no step needs, and system calls
+// that no thread makes (libseccomp). The filter reaches threads and children alike, so it may only deny what
 // the shim, cell-init and boxed helpers do not need either; containerd is a child of the keeper, which was started before.
 #pragma once
 
@@ -7,7 +7,8 @@
 
 namespace cellrund::daemon {
 
-// Sets no_new_privs. Fails closed: on an error the daemon must not serve.
+// Sets no_new_privs. Capabilities are each thread's own (capabilities(7)), so this comes before the first one is made.
+// Fails closed: on an error the daemon must not serve.
 base::Status confine();
 
 }  // namespace cellrund::daemon

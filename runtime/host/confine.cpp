@@ -183,10 +183,17 @@ Status keep_capabilities(std::span<const int> keep) {
   }
   __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
   std::array<__user_cap_data_struct, 2> data{};
+  if (::syscall(SYS_capget, &header, data.data()) != 0) {
+    return Error::from_errno("capget");
+  }
+  std::array<std::uint32_t, 2> kept{};
   for (const int capability : keep) {
-    auto& word = data[static_cast<std::size_t>(capability) / 32];
-    word.effective |= 1U << (static_cast<unsigned>(capability) % 32U);
-    word.permitted = word.effective;
+    kept[static_cast<std::size_t>(capability) / 32] |= 1U << (static_cast<unsigned>(capability) % 32U);
+  }
+  for (std::size_t i = 0; i < data.size(); ++i) {
+    data[i].permitted &= kept[i];
+    data[i].effective = data[i].permitted;
+    data[i].inheritable = 0;
   }
   if (::syscall(SYS_capset, &header, data.data()) != 0) {
     return Error::from_errno("capset");

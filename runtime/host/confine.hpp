@@ -36,7 +36,9 @@ struct BoxLimits {
 };
 base::Status set_limits(const BoxLimits& limits);
 
-// Drops every capability but `keep` from all sets (capabilities(7)), the bounding set included, and sets no_new_privs.
+// Drops every capability but `keep` from all sets (capabilities(7)), the bounding set included, and sets no_new_privs. One
+// that is kept and not held stays not held. All of it is the calling thread's alone, and inherited by what it makes: call
+// it before the first thread.
 base::Status keep_capabilities(std::span<const int> keep);
 
 // Which system calls a helper may make from now on.
