@@ -129,8 +129,6 @@ void Place::leave() noexcept {
   state->grant(*shared);
 }
 
-bool Place::ready() const { return state_ != nullptr && state_->shared.lock()->granted.contains(id_); }
-
 base::Result<Ticket, Reason> Place::wait(base::Deadline deadline, const std::atomic<bool>& cancelled) {
   CR_ASSERT(state_ != nullptr);
   Reason why = Reason::kStartDeadlineExceeded;
@@ -162,13 +160,9 @@ CapacityPool::CapacityPool(const CapacityLimits& limits) : state_(std::make_uniq
 
 CapacityPool::~CapacityPool() = default;
 
-bool CapacityPool::can_ever_fit(const CapacityRequest& request) const noexcept {
-  const CapacityLimits& limits = state_->limits;
-  return limits.cells > 0 && request.cpu_millis <= limits.cpu_millis && request.memory_bytes <= limits.memory_bytes;
-}
-
 base::Result<Place, Refusal> CapacityPool::enter(const CapacityRequest& request) {
-  if (!can_ever_fit(request)) {
+  const CapacityLimits& limits = state_->limits;
+  if (limits.cells == 0 || request.cpu_millis > limits.cpu_millis || request.memory_bytes > limits.memory_bytes) {
     return Refusal{Reason::kNoCapacity, "the job, with its lane's overhead, is larger than this node",
                    "ask for less, or submit to a larger node: `cellrun capacity`", "spec.resources.limits"};
   }
@@ -196,17 +190,6 @@ base::Result<Ticket> CapacityPool::adopt(std::uint32_t slot, const CapacityReque
   return Ticket(state_.get(), slot);
 }
 
-base::Status CapacityPool::readmit(std::uint32_t slot) {
-  auto shared = state_->shared.lock();
-  const auto cell = shared->cells.find(slot);
-  if (cell == shared->cells.end() || !cell->second.quarantined) {
-    return Error(Errc::kNotFound, "readmit cell: slot " + std::to_string(slot) + ": not quarantined");
-  }
-  CapacityState::give_back(*shared, slot);
-  state_->grant(*shared);
-  return base::ok();
-}
-
 void CapacityPool::wake() {
   // Under the lock: a waiter is either before its look at `cancelled` or already in the wait.
   const auto shared = state_->shared.lock();
@@ -221,17 +204,6 @@ CapacityUse CapacityPool::use() const {
     out.quarantined += cell.quarantined ? 1U : 0U;
   }
   out.queued = static_cast<std::uint32_t>(shared->queue.size());
-  return out;
-}
-
-std::vector<std::uint32_t> CapacityPool::quarantined_slots() const {
-  auto shared = state_->shared.lock();
-  std::vector<std::uint32_t> out;
-  for (const auto& [slot, cell] : shared->cells) {
-    if (cell.quarantined) {
-      out.push_back(slot);
-    }
-  }
   return out;
 }
 

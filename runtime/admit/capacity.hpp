@@ -10,7 +10,6 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
-#include <vector>
 
 #include "base/clock.hpp"
 #include "base/result.hpp"
@@ -48,7 +47,7 @@ class Ticket {
   [[nodiscard]] std::uint32_t slot() const noexcept { return slot_; }  // 0 … cells-1, unique among live cells
   // Proven clean: slot and capacity return.
   void release() noexcept;
-  // Not proven clean: slot and capacity stay taken until CapacityPool::readmit().
+  // Not proven clean: slot and capacity stay taken.
   void quarantine() noexcept;
 
   Ticket(Ticket&& other) noexcept;
@@ -71,8 +70,6 @@ class Place {
   // Waits for the turn. StartDeadlineExceeded at the deadline, CancelledByUser once `cancelled` is true (set it, then
   // call CapacityPool::wake()). One call per place.
   base::Result<Ticket, model::Reason> wait(base::Deadline deadline, const std::atomic<bool>& cancelled);
-  // Whether the turn has come: wait() returns at once.
-  [[nodiscard]] bool ready() const;
 
   Place(Place&& other) noexcept;
   Place& operator=(Place&& other) noexcept;
@@ -97,19 +94,15 @@ class CapacityPool {
   CapacityPool& operator=(CapacityPool&&) = delete;
   ~CapacityPool();
 
-  [[nodiscard]] bool can_ever_fit(const CapacityRequest& request) const noexcept;
   // NoCapacity when the job can never fit on this node or the queue is full. Never blocks.
   base::Result<Place, model::Refusal> enter(const CapacityRequest& request);
   // The ticket of a cell that an earlier daemon left behind, before any enter(). Takes the slot even when the limits
   // have shrunk since (the cell exists); kAlreadyExists when the slot is taken, kInvalidArgument above kMaxSlot.
   base::Result<Ticket> adopt(std::uint32_t slot, const CapacityRequest& request);
-  // Ends the quarantine of a slot after an operator's repair was proven clean. kNotFound when it is not quarantined.
-  base::Status readmit(std::uint32_t slot);
   // Makes every Place::wait() look at its `cancelled` again.
   void wake();
 
   [[nodiscard]] CapacityUse use() const;
-  [[nodiscard]] std::vector<std::uint32_t> quarantined_slots() const;
 
   static constexpr std::uint32_t kMaxSlot = 36U * 36U * 36U - 1;  // three digits in link names (model/node.hpp)
 

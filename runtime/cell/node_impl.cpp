@@ -22,24 +22,6 @@ using model::Refusal;
 
 constexpr std::chrono::seconds kDroppedRecordInterval{60};
 
-JobView view_of(const ledger::JobRow& row) {
-  JobView view;
-  view.uid = row.job.uid;
-  view.name = row.job.name;
-  view.tenant = row.job.tenant;
-  view.lane = row.job.lane;
-  view.image = row.job.image;
-  view.spec_digest = row.job.spec_digest;
-  view.owner_uid = row.job.peer.uid;
-  view.state = row.state;
-  view.outcome = row.outcome;
-  view.verdict = row.verdict;
-  view.evidence_digest = row.evidence_digest;
-  view.timeline = row.timeline;
-  view.closed = row.closed;
-  return view;
-}
-
 }  // namespace
 
 base::Result<std::unique_ptr<NodeImpl>> NodeImpl::create(Services& services, NodeOptions options) {

@@ -19,15 +19,6 @@ Outcome failure(Reason reason, std::string message) {
   return {.state = model::terminal_state(reason), .reason = reason, .exit_code = {}, .signal = {}, .message = std::move(message)};
 }
 
-Reason reason_of_cancel(CancelCause cause) {
-  switch (cause) {
-    case CancelCause::kOperator: return Reason::kKilledByOperator;
-    case CancelCause::kShutdown: return Reason::kNodeShutdown;
-    case CancelCause::kUser: case CancelCause::kNone: break;
-  }
-  return Reason::kCancelledByUser;
-}
-
 // Output goes to the job's log; whoever follows is woken.
 class LogSink final : public OutputSink {
  public:
@@ -67,7 +58,7 @@ class Cell {
     record_.enter(State::kQueued, "waiting for capacity");
     auto turn = ticket_.place.wait(ticket_.start_by, ticket_.cancel->raised());
     if (!turn.ok()) {
-      const Reason reason = ticket_.cancel->raised() ? reason_of_cancel(ticket_.cancel->cause()) : turn.error();
+      const Reason reason = ticket_.cancel->raised() ? reason_of(ticket_.cancel->cause()) : turn.error();
       (void)record_.close(failure(reason, "no capacity became free in time"), std::nullopt);
       return;
     }
@@ -157,7 +148,7 @@ class Cell {
     auto started = lane.start(std::move(plan), ticket_.start_by, sink);
     if (!started.ok()) {
       if (ticket_.cancel->raised()) {
-        return failure(reason_of_cancel(ticket_.cancel->cause()), started.error().message);
+        return failure(reason_of(ticket_.cancel->cause()), started.error().message);
       }
       return failure(started.error().reason, started.error().message);
     }
@@ -190,7 +181,7 @@ class Cell {
   // Between forward steps: has the job been cancelled, or its time to start run out?
   std::optional<Outcome> check_start() {
     if (ticket_.cancel->raised()) {
-      return failure(reason_of_cancel(ticket_.cancel->cause()), "cancelled before it was started");
+      return failure(reason_of(ticket_.cancel->cause()), "cancelled before it was started");
     }
     if (ticket_.start_by.expired()) {
       return failure(Reason::kStartDeadlineExceeded, "preparing took longer than startDeadlineSeconds");

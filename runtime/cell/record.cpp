@@ -9,6 +9,24 @@ model::TimelineEntry timeline_entry(model::State state, std::string_view cause) 
   return {.state = state, .wall = base::WallTime::now(), .boot = base::BootTime::now(), .cause = std::string(cause)};
 }
 
+JobView view_of(const ledger::JobRow& row) {
+  JobView view;
+  view.uid = row.job.uid;
+  view.name = row.job.name;
+  view.tenant = row.job.tenant;
+  view.lane = row.job.lane;
+  view.image = row.job.image;
+  view.spec_digest = row.job.spec_digest;
+  view.owner_uid = row.job.peer.uid;
+  view.state = row.state;
+  view.outcome = row.outcome;
+  view.verdict = row.verdict;
+  view.evidence_digest = row.evidence_digest;
+  view.timeline = row.timeline;
+  view.closed = row.closed;
+  return view;
+}
+
 void JobRecord::enter(model::State state, std::string_view cause) {
   const model::TimelineEntry entry = timeline_entry(state, cause);
   evidence_.timeline.push_back(entry);

@@ -30,6 +30,9 @@ class JobRecord {
   model::Evidence evidence_;
 };
 
+// What the ledger knows of a job, as a client sees it.
+[[nodiscard]] JobView view_of(const ledger::JobRow& row);
+
 [[nodiscard]] model::TimelineEntry timeline_entry(model::State state, std::string_view cause);
 
 }  // namespace cellrund::cell

@@ -13,20 +13,6 @@ namespace {
 
 using model::Reason;
 
-JobView view_of(const ledger::JobRow& row) {
-  JobView view;
-  view.uid = row.job.uid;
-  view.name = row.job.name;
-  view.tenant = row.job.tenant;
-  view.lane = row.job.lane;
-  view.image = row.job.image;
-  view.spec_digest = row.job.spec_digest;
-  view.owner_uid = row.job.peer.uid;
-  view.state = row.state;
-  view.timeline = row.timeline;
-  return view;
-}
-
 // What is still known of a job whose thread is gone.
 model::Evidence evidence_of(const Services& services, const ledger::JobRow& row, bool rebooted) {
   model::Evidence out;

@@ -9,7 +9,6 @@
 #include "cell/workload.hpp"
 
 namespace cellrund::cell {
-namespace {
 
 using base::BootTime;
 using model::Reason;
@@ -23,8 +22,6 @@ Reason reason_of(CancelCause cause) {
   }
   return Reason::kNone;
 }
-
-}  // namespace
 
 model::Outcome outcome_of(const LaneEnd& end, const Causes& causes) {
   model::Outcome out;
