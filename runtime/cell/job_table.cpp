@@ -21,6 +21,7 @@ void CancelFlag::raise(CancelCause cause) {
   raised_.store(true);
   const std::uint64_t one = 1;
   (void)!::write(event_.get(), &one, sizeof one);  // an eventfd below its maximum always takes it
+  (void)stop_.request_stop();                      // false only when it was requested before
 }
 
 CancelCause CancelFlag::cause() const { return cause_.load(); }

@@ -10,6 +10,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -29,6 +30,8 @@ class CancelFlag {
   void raise(CancelCause cause);
   [[nodiscard]] CancelCause cause() const;
   [[nodiscard]] int fd() const noexcept { return event_.get(); }  // readable once raised
+  // For waits that are not a poll(2): stopped once raised.
+  [[nodiscard]] std::stop_token stop() const noexcept { return stop_.get_token(); }
   [[nodiscard]] const std::atomic<bool>& raised() const noexcept { return raised_; }
 
  private:
@@ -36,6 +39,7 @@ class CancelFlag {
   base::UniqueFd event_;
   std::atomic<CancelCause> cause_{CancelCause::kNone};
   std::atomic<bool> raised_{false};
+  std::stop_source stop_;
 };
 
 class JobTable {

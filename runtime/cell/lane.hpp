@@ -130,7 +130,8 @@ class Lane {
   // Whether its cells are containerd objects.
   [[nodiscard]] virtual bool uses_containerd() const = 0;
 
-  // Returns when START was sent, or at `deadline` with kStartDeadlineExceeded. A partial start leaves only journalled
+  // Returns when START was sent, or at `deadline` with kStartDeadlineExceeded, or with any failure moments after
+  // plan.cancel was raised. A partial start leaves only journalled
   // objects behind, for teardown. `sink` takes output that arrives during the start.
   virtual base::Result<std::unique_ptr<RunningCell>, StartFailure> start(CellPlan plan, base::Deadline deadline,
                                                                          OutputSink& sink) = 0;

@@ -254,21 +254,22 @@ class MicrovmLane final : public Lane {
     container.runtime = kMicrovmRuntime;
     container.runtime_options = containerd::shim_options(options_.shim_config);
     container.spec_json = oci_spec(plan, options_.vmm_uid_base + plan.name.slot);
-    if (auto status = client_.create_container(container, containerd::Call(deadline)); !status.ok()) {
-      return failed(status.error(), Reason::kCreateContainerError, bundle);
+    const base::Until until(deadline, plan.cancel.stop());
+    if (auto status = client_.create_container(container, until.capped(containerd::kMutateTimeout)); !status.ok()) {
+      return failed(status.error(), Reason::kCreateContainerError, bundle, deadline);
     }
     const std::vector<containerd::Mount> rootfs{{"erofs", plan.image.rootfs_path(), {"ro"}}};
-    auto created = client_.create_task(id, rootfs, {"", out, err}, containerd::Call(deadline));
+    auto created = client_.create_task(id, rootfs, {"", out, err}, until.capped(containerd::kTaskCreateTimeout));
     note_vmm(plan, bundle);  // also after a failure: teardown kills by this identity
     if (!created.ok()) {
-      return failed(created.error(), Reason::kVmmStartFailed, bundle);
+      return failed(created.error(), Reason::kVmmStartFailed, bundle, deadline);
     }
     if (plan.cancel.raised()) {
       return StartFailure{Reason::kNone, "cancelled before START"};
     }
-    auto running = client_.start_task(id, containerd::Call(deadline));
+    auto running = client_.start_task(id, until.capped(options_.boot_timeout + containerd::kTaskStartSlack));
     if (!running.ok()) {
-      return failed(running.error(), Reason::kAgentUnreachable, bundle);
+      return failed(running.error(), Reason::kAgentUnreachable, bundle, deadline);
     }
     auto report = read_shim_started(bundle);
     if (!report.ok()) {
@@ -280,7 +281,7 @@ class MicrovmLane final : public Lane {
     }
     if (!noted.ok()) {
       // The cell may have ended already: then its report says how, and the supervisor would only have read the same.
-      return failed(noted.error(), Reason::kVmmCrashed, bundle);
+      return failed(noted.error(), Reason::kVmmCrashed, bundle, deadline);
     }
     return std::unique_ptr<RunningCell>(std::move(cell));
   }
@@ -305,15 +306,16 @@ class MicrovmLane final : public Lane {
     }
   }
 
-  static StartFailure failed(const Error& error, Reason reason, const std::string& bundle) {
-    if (error.code() == Errc::kDeadlineExceeded) {
+  static StartFailure failed(const Error& error, Reason reason, const std::string& bundle, base::Deadline deadline) {
+    if (error.code() == Errc::kDeadlineExceeded && deadline.expired()) {
       return {Reason::kStartDeadlineExceeded, error.message()};
     }
     // The shim's own report tells a guest that never came up from a containerd that went away.
     if (auto end = read_shim_exit(bundle, std::nullopt); end.ok()) {
       return {Reason::kAgentUnreachable, end->message.empty() ? error.message() : end->message};
     }
-    if (error.code() == Errc::kUnavailable) {
+    // Longer than its call may ever take: a containerd that hangs is as good as gone.
+    if (error.code() == Errc::kUnavailable || error.code() == Errc::kDeadlineExceeded) {
       return {Reason::kRuntimeDied, error.message()};
     }
     return {reason, error.message()};

@@ -4,6 +4,7 @@
 // pidfds of the VMM, the shim and containerd and on the output FIFOs, and reads what the shim wrote into the bundle.
 #pragma once
 
+#include <chrono>
 #include <memory>
 #include <string>
 
@@ -19,6 +20,7 @@ struct MicrovmOptions {
   std::string shim_config;           // path of shim.toml, handed over as runtime option
   std::string shim_digest;           // "sha256:…" of the shim binary
   std::uint32_t vmm_uid_base = 0;
+  std::chrono::seconds boot_timeout{120};  // what the shim gives its guest
   bool emulated = false;
 };
 

@@ -58,8 +58,10 @@ class Cell {
     record_.enter(State::kQueued, "waiting for capacity");
     auto turn = ticket_.place.wait(ticket_.start_by, ticket_.cancel->raised());
     if (!turn.ok()) {
-      const Reason reason = ticket_.cancel->raised() ? reason_of(ticket_.cancel->cause()) : turn.error();
-      (void)record_.close(failure(reason, "no capacity became free in time"), std::nullopt);
+      const bool cancelled = ticket_.cancel->raised();
+      (void)record_.close(failure(cancelled ? reason_of(ticket_.cancel->cause()) : turn.error(),
+                                  cancelled ? "cancelled while it waited for capacity" : "no capacity became free in time"),
+                          std::nullopt);
       return;
     }
     admit::Ticket slot = std::move(turn).value();
@@ -103,8 +105,11 @@ class Cell {
     record_.enter(State::kPreparing, std::string(model::to_string(ticket_.job.lane())));
     Lane& lane = *services_.lanes.at(ticket_.job.lane());
 
-    auto image = services_.images.prepare(spec_.container.image, services_.content, ticket_.start_by);
+    auto image = services_.images.prepare(spec_.container.image, services_.content, {ticket_.start_by, ticket_.cancel->stop()});
     if (!image.ok()) {
+      if (ticket_.cancel->raised()) {
+        return failure(reason_of(ticket_.cancel->cause()), "cancelled while its image was prepared");
+      }
       return failure(image.error().reason, image.error().message);
     }
     live.image = std::move(image).value();

@@ -13,16 +13,20 @@
 
 #include "base/clock.hpp"
 #include "base/result.hpp"
+#include "base/until.hpp"
 #include "containerd/timeouts.hpp"
 #include "containerd/types.hpp"
 
 namespace cellrund::containerd {
 
-// How long a call may take, and the lease under which it acts (objects that it makes are kept by that lease).
+// How long a call may take, and the lease under which it acts (objects that it makes are kept by that lease). A stop
+// cancels the call (kCancelled); containerd may or may not have acted.
 struct Call {
   Call(base::Deadline until) : deadline(until) {}  // NOLINT(google-explicit-constructor): most calls need no more
+  Call(const base::Until& until) : deadline(until.deadline), stop(until.stop) {}  // NOLINT(google-explicit-constructor)
   Call(base::Deadline until, std::string lease_id) : deadline(until), lease(std::move(lease_id)) {}
   base::Deadline deadline;
+  std::stop_token stop;
   std::string lease;
 };
 
@@ -131,7 +135,8 @@ class Client {
   // A missing one is success. kFailedPrecondition while it has a task.
   base::Status delete_container(const std::string& id, const Call& call);
 
-  // tasks.cpp. The pid is the one that the shim reports: runc's init, or the VMM.
+  // tasks.cpp. The pid is the one that the shim reports: runc's init, or the VMM. A stop gives containerd kTaskCreateSettle
+  // to come to the end of a task that it is making.
   base::Result<std::uint32_t> create_task(const std::string& id, const std::vector<Mount>& rootfs, const TaskIo& io,
                                           const Call& call);
   base::Result<std::uint32_t> start_task(const std::string& id, const Call& call);

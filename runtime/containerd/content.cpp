@@ -39,6 +39,7 @@ base::Result<BlobInfo> Client::blob_info(const std::string& digest, const Call& 
 base::Status Client::read_blob(const std::string& digest, std::uint64_t limit, const BlobSink& sink, const Call& call) {
   const std::string what = "Content.Read " + digest;
   CallContext context(impl_->connection, call);
+  const std::stop_callback stop(call.stop, [&context] { context.cancel(); });
   wire::content::ReadContentRequest request;
   request.set_digest(digest);
   auto reader = impl_->content->Read(context.get(), request);

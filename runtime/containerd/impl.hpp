@@ -15,6 +15,7 @@
 
 #include <memory>
 #include <set>
+#include <stop_token>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -183,6 +184,7 @@ class Client::Impl {
       return base::Error(base::Errc::kDeadlineExceeded, "containerd: " + std::string(what) + ": no time left");
     }
     CallContext context(connection, call);
+    const std::stop_callback stop(call.stop, [&context] { context.cancel(); });
     return to_status((stub.*method)(context.get(), request, &response), what);
   }
 

@@ -1,3 +1,9 @@
+#include <poll.h>
+
+#include <array>
+#include <cerrno>
+#include <stop_token>
+
 #include "base/file.hpp"
 #include "containerd/client.hpp"
 #include "containerd/impl.hpp"
@@ -5,6 +11,7 @@
 namespace cellrund::containerd {
 namespace {
 
+using CreateCall = Pending<wire::tasks::CreateTaskRequest, wire::tasks::CreateTaskResponse>;
 using DeleteCall = Pending<wire::tasks::DeleteTaskRequest, wire::tasks::DeleteResponse>;
 
 // containerd.v1.types.Status; anything newer than this schema is kUnknown.
@@ -65,7 +72,14 @@ base::Result<TaskExit> TaskWait::wait(base::Deadline deadline) const {
 
 base::Result<std::uint32_t> Client::create_task(const std::string& id, const std::vector<Mount>& rootfs,
                                                 const TaskIo& io, const Call& call) {
-  wire::tasks::CreateTaskRequest request;
+  const std::string what = "Tasks.Create " + id;
+  if (call.deadline.expired() || call.stop.stop_requested()) {
+    const bool stopped = call.stop.stop_requested();
+    return base::Error(stopped ? base::Errc::kCancelled : base::Errc::kDeadlineExceeded,
+                       "containerd: " + what + (stopped ? ": stopped" : ": no time left"));
+  }
+  auto state = std::make_shared<CreateCall>(impl_->connection, call, CR_TRY(make_event()));
+  wire::tasks::CreateTaskRequest& request = state->request;
   request.set_container_id(id);
   for (const Mount& mount : rootfs) {
     auto& out = *request.add_rootfs();
@@ -76,10 +90,20 @@ base::Result<std::uint32_t> Client::create_task(const std::string& id, const std
   request.set_stdin(io.stdin_path);
   request.set_stdout(io.stdout_path);
   request.set_stderr(io.stderr_path);
-  wire::tasks::CreateTaskResponse response;
-  CR_CHECK(
-      impl_->unary(*impl_->tasks, &wire::tasks::Tasks::Stub::Create, request, response, call, "Tasks.Create " + id));
-  return response.pid();
+  const base::UniqueFd stopped = CR_TRY(make_event());
+  state->start(*impl_->tasks, &wire::tasks::Tasks::Stub::AsyncCreate, impl_->completions);
+  {
+    const std::stop_callback on_stop(call.stop, [&stopped] { signal_event(stopped.get()); });
+    std::array<pollfd, 2> polls{{{state->fd(), POLLIN, 0}, {stopped.get(), POLLIN, 0}}};
+    while (::poll(polls.data(), polls.size(), -1) < 0 && errno == EINTR) {  // the call's own deadline ends it
+    }
+  }
+  if (!CR_TRY(base::wait_readable(state->fd(), base::Deadline::after(kTaskCreateSettle)))) {
+    state->context.cancel();
+    return base::Error(base::Errc::kCancelled, "containerd: " + what + ": stopped");
+  }
+  CR_CHECK(state->outcome(what));
+  return state->response.pid();
 }
 
 base::Result<std::uint32_t> Client::start_task(const std::string& id, const Call& call) {

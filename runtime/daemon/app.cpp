@@ -253,6 +253,7 @@ void App::Parts::add_lanes() {
                                                      .shim_config = shim_config_path(config),
                                                      .shim_digest = std::move(digest).value(),
                                                      .vmm_uid_base = static_cast<std::uint32_t>(config.lanes.uid_base),
+                                                     .boot_timeout = std::chrono::seconds(config.lanes.boot_timeout_seconds),
                                                      .emulated = accel == "tcg"},
                                                     *client));
   }

@@ -8,6 +8,7 @@
 
 #include <array>
 #include <cerrno>
+#include <stop_token>
 
 #include "base/file.hpp"
 #include "host/clone.hpp"
@@ -98,7 +99,7 @@ Result<base::PidFd> start_box(const BoxOptions& options, std::string_view reques
   return clone_and_exec(clone).context("start box");
 }
 
-Result<BoxResult> run_box(const BoxOptions& options, std::string_view request, Deadline deadline,
+Result<BoxResult> run_box(const BoxOptions& options, std::string_view request, const base::Until& until,
                           std::size_t result_limit) {
   base::Pipe out = CR_TRY(base::make_pipe());
   base::Pipe err = CR_TRY(base::make_pipe());
@@ -109,16 +110,23 @@ Result<BoxResult> run_box(const BoxOptions& options, std::string_view request, D
   err.write.reset();
   Stream result{std::move(out.read), {}, result_limit};
   Stream messages{std::move(err.read), {}, kMessageLimit};
-  const bool complete = collect(result, messages, deadline);
-  auto exit = complete ? child.reap(deadline) : Result<std::optional<base::ExitStatus>>(std::nullopt);
-  if (exit.ok() && exit->has_value()) {
+  // Its streams end with it, so the loop below needs no other notice.
+  const std::stop_callback stop(until.stop, [&child] { (void)child.signal(SIGKILL); });
+  const bool complete = collect(result, messages, until.deadline);
+  auto exit = complete ? child.reap(until.deadline) : Result<std::optional<base::ExitStatus>>(std::nullopt);
+  if (exit.ok() && exit->has_value() && !until.stopped()) {
     return BoxResult{**exit, std::move(result.text), std::move(messages.text)};
   }
   (void)child.signal(SIGKILL);  // it may have ended in between; the reap tells
   constexpr auto kKillBudget = std::chrono::seconds(10);
-  auto reaped = child.reap(Deadline::after(kKillBudget));
-  if (!reaped.ok() || !reaped->has_value()) {
-    return Error(Errc::kDeadlineExceeded, "box " + options.program + " does not die");
+  if (!exit.ok() || !exit->has_value()) {
+    auto reaped = child.reap(Deadline::after(kKillBudget));
+    if (!reaped.ok() || !reaped->has_value()) {
+      return Error(Errc::kDeadlineExceeded, "box " + options.program + " does not die");
+    }
+  }
+  if (until.stopped()) {
+    return Error(Errc::kCancelled, "box " + options.program + " was stopped");
   }
   if (result.overflow) {
     return Error(Errc::kResourceExhausted, "box " + options.program + " wrote too long a result and was killed");

@@ -14,6 +14,7 @@
 #include "base/clock.hpp"
 #include "base/process.hpp"
 #include "base/result.hpp"
+#include "base/until.hpp"
 
 namespace cellrund::host {
 
@@ -42,9 +43,9 @@ struct BoxResult {
 // (-1: /dev/null). For helpers that live long. Killing the pidfd kills everything in the box (it is PID 1 there).
 base::Result<base::PidFd> start_box(const BoxOptions& options, std::string_view request, int result_fd, int message_fd);
 
-// Runs the helper to its end. kDeadlineExceeded when it had to be killed; kResourceExhausted when it wrote more than
+// Runs the helper to its end. kDeadlineExceeded or kCancelled when it had to be killed; kResourceExhausted when it wrote more than
 // `result_limit` bytes of result. Postcondition in every case: no process of the box is left.
-base::Result<BoxResult> run_box(const BoxOptions& options, std::string_view request, base::Deadline deadline,
+base::Result<BoxResult> run_box(const BoxOptions& options, std::string_view request, const base::Until& until,
                                 std::size_t result_limit = 65536);
 
 }  // namespace cellrund::host

@@ -5,6 +5,7 @@
 #include <array>
 
 #include "base/hex.hpp"
+#include "containerd/timeouts.hpp"
 #include "crypto/random.hpp"
 
 namespace cellrund::image {
@@ -24,10 +25,20 @@ ImageRecord to_record(const containerd::Image& image) {
           base::format_rfc3339(image.created_at)};
 }
 
+// Calls with at most `budget`. Running out of that is containerd's fault, not the end of the caller's time.
+template <typename F>
+auto within(const base::Until& until, base::Nanoseconds budget, F&& call) {
+  auto result = call(Call(until.capped(budget)));
+  if (!result.ok() && result.error().code() == base::Errc::kDeadlineExceeded && !until.deadline.expired()) {
+    result = Error(base::Errc::kUnavailable, result.error().message());
+  }
+  return result;
+}
+
 }  // namespace
 
-Result<ImageRecord> ContainerdStore::find_image(const std::string& name, Deadline deadline) {
-  return to_record(CR_TRY(client_.get_image(name, deadline)));
+Result<ImageRecord> ContainerdStore::find_image(const std::string& name, const base::Until& until) {
+  return to_record(CR_TRY(within(until, containerd::kQueryTimeout, [&](const Call& call) { return client_.get_image(name, call); })));
 }
 
 Result<std::vector<ImageRecord>> ContainerdStore::list_images(Deadline deadline) {
@@ -49,12 +60,12 @@ Status ContainerdStore::remove_image(const std::string& name, Deadline deadline)
   return client_.delete_image(name, deadline);
 }
 
-Result<std::string> ContainerdStore::read_blob(const std::string& digest, std::size_t limit, Deadline deadline) {
-  return client_.read_blob_text(digest, limit, deadline);
+Result<std::string> ContainerdStore::read_blob(const std::string& digest, std::size_t limit, const base::Until& until) {
+  return within(until, containerd::kBlobTimeout, [&](const Call& call) { return client_.read_blob_text(digest, limit, call); });
 }
 
-Status ContainerdStore::fetch_blob(const std::string& digest, int fd, std::uint64_t limit, Deadline deadline) {
-  return client_.read_blob_to_fd(digest, limit, fd, deadline);
+Status ContainerdStore::fetch_blob(const std::string& digest, int fd, std::uint64_t limit, const base::Until& until) {
+  return within(until, containerd::kBlobTimeout, [&](const Call& call) { return client_.read_blob_to_fd(digest, limit, fd, call); });
 }
 
 Status ContainerdStore::ingest_blob(const Descriptor& blob, int fd, const Labels& labels, Deadline deadline) {

@@ -9,6 +9,7 @@
 
 #include "base/clock.hpp"
 #include "base/result.hpp"
+#include "base/until.hpp"
 
 namespace cellrund::image {
 
@@ -38,7 +39,7 @@ class ContentStore {
   virtual ~ContentStore() = default;
 
   // kNotFound when there is no image of that name.
-  virtual base::Result<ImageRecord> find_image(const std::string& name, base::Deadline deadline) = 0;
+  virtual base::Result<ImageRecord> find_image(const std::string& name, const base::Until& until) = 0;
   virtual base::Result<std::vector<ImageRecord>> list_images(base::Deadline deadline) = 0;
   // Creates the record or points an existing one at `target`.
   virtual base::Status put_image(const std::string& name, const Descriptor& target, base::Deadline deadline) = 0;
@@ -47,9 +48,9 @@ class ContentStore {
 
   // The bytes of a blob, unverified. kNotFound; kResourceExhausted above `limit`.
   virtual base::Result<std::string> read_blob(const std::string& digest, std::size_t limit,
-                                              base::Deadline deadline) = 0;
+                                              const base::Until& until) = 0;
   // Writes exactly the blob's bytes to `fd`, unverified; stops with kResourceExhausted above `limit`.
-  virtual base::Status fetch_blob(const std::string& digest, int fd, std::uint64_t limit, base::Deadline deadline) = 0;
+  virtual base::Status fetch_blob(const std::string& digest, int fd, std::uint64_t limit, const base::Until& until) = 0;
   // Stores `blob.size` bytes from offset 0 of `fd` under `blob.digest` with `labels`; an existing blob gets the labels.
   virtual base::Status ingest_blob(const Descriptor& blob, int fd, const Labels& labels, base::Deadline deadline) = 0;
 

@@ -8,6 +8,7 @@
 #include <condition_variable>
 #include <map>
 #include <set>
+#include <stop_token>
 
 #include "base/file.hpp"
 #include "base/guarded.hpp"
@@ -19,11 +20,11 @@
 namespace cellrund::image {
 namespace {
 
-using base::Deadline;
 using base::Errc;
 using base::Error;
 using base::Result;
 using base::UniqueFd;
+using base::Until;
 using model::Reason;
 
 // One version of one file: changes with every rewrite and every replacement.
@@ -71,13 +72,18 @@ class Preparer::Work {
   explicit Work(PreparerOptions options) : options_(std::move(options)) {}
   [[nodiscard]] const std::string& images_dir() const noexcept { return options_.images_dir; }
 
-  Result<OpenImage, ImageFailure> get(const model::ImageRef& ref, ContentStore& store, Deadline deadline) {
+  Result<OpenImage, ImageFailure> get(const model::ImageRef& ref, ContentStore& store, const Until& until) {
     if (!crypto::is_digest_text(ref.digest)) {
       return ImageFailure{Reason::kImageInvalid, "the image reference has no sha256 digest"};
     }
-    CR_CHECK(begin(ref.digest, deadline));
+    // Whoever waits for another job's work looks up when it is stopped. Destroyed without the lock, which the call takes.
+    const std::stop_callback stop(until.stop, [this] {
+      (void)state_.lock();  // a waiter is either before its look at `until` or already in the wait
+      changed_.notify_all();
+    });
+    CR_CHECK(begin(ref.digest, until));
     const Turn turn(*this, ref.digest);
-    return get_alone(ref, store, deadline);
+    return get_alone(ref, store, until);
   }
 
  private:
@@ -102,14 +108,17 @@ class Preparer::Work {
     std::string digest_;
   };
 
-  Result<base::Unit, ImageFailure> begin(const std::string& digest, Deadline deadline) {
+  static Reason reason_of_end(const Until& until) {
+    return until.stopped() ? Reason::kImagePullFailed : Reason::kStartDeadlineExceeded;
+  }
+
+  Result<base::Unit, ImageFailure> begin(const std::string& digest, const Until& until) {
     auto state = state_.lock();
     while (state->busy.contains(digest)) {
-      if (deadline.expired()) {
-        return ImageFailure{Reason::kStartDeadlineExceeded,
-                            "image " + digest + " is still being prepared for another job"};
+      if (until.stopped() || until.deadline.expired()) {
+        return ImageFailure{reason_of_end(until), "image " + digest + " is still being prepared for another job"};
       }
-      state.wait(changed_, deadline);
+      state.wait(changed_, until.deadline);
     }
     state->busy.insert(digest);
     return base::Unit{};
@@ -121,15 +130,14 @@ class Preparer::Work {
   }
 
   // One box at a time: its tree lives in memory, and the share that it may take is computed from what is free now.
-  Result<base::Unit, ImageFailure> build(const model::ImageRef& ref, ContentStore& store, Deadline deadline) {
+  Result<base::Unit, ImageFailure> build(const model::ImageRef& ref, ContentStore& store, const Until& until) {
     {
       auto state = state_.lock();
       while (state->building) {
-        if (deadline.expired()) {
-          return ImageFailure{Reason::kStartDeadlineExceeded,
-                              "image " + ref.digest + " waits for another one to be prepared"};
+        if (until.stopped() || until.deadline.expired()) {
+          return ImageFailure{reason_of_end(until), "image " + ref.digest + " waits for another one to be prepared"};
         }
-        state.wait(changed_, deadline);
+        state.wait(changed_, until.deadline);
       }
       state->building = true;
     }
@@ -138,7 +146,7 @@ class Preparer::Work {
     const std::uint64_t available = available_memory();
     bounded.max_image_bytes = std::min(options_.max_image_bytes, available / 2);
     bounded.max_entries = std::min(options_.max_entries, available / 4 / kBytesPerEntry);
-    auto built = build_rootfs(bounded, ref, store, deadline);
+    auto built = build_rootfs(bounded, ref, store, until);
     state_.lock()->building = false;
     changed_.notify_all();
     if (!built.ok()) {
@@ -147,17 +155,17 @@ class Preparer::Work {
     return base::Unit{};
   }
 
-  Result<OpenImage, ImageFailure> get_alone(const model::ImageRef& ref, ContentStore& store, Deadline deadline) {
+  Result<OpenImage, ImageFailure> get_alone(const model::ImageRef& ref, ContentStore& store, const Until& until) {
     auto cached = open_cached(ref.digest);
     if (!cached.ok()) {
       return image_failure(cached.error(), Reason::kImagePullFailed);
     }
     if (cached->has_value()) {
       // The bytes are pinned by digest, but the name is a claim of the job until the store has confirmed it.
-      CR_CHECK(confirm_name(ref, (*cached)->image, store, deadline));
+      CR_CHECK(confirm_name(ref, (*cached)->image, store, until));
       return std::move(**cached);
     }
-    CR_CHECK(build(ref, store, deadline));
+    CR_CHECK(build(ref, store, until));
     auto built = open_cached(ref.digest);
     if (!built.ok() || !built->has_value()) {
       return ImageFailure{Reason::kImagePullFailed, "image " + ref.digest + " vanished after it was prepared"};
@@ -194,11 +202,11 @@ class Preparer::Work {
   }
 
   Result<base::Unit, ImageFailure> confirm_name(const model::ImageRef& ref, CachedImage& image, ContentStore& store,
-                                                Deadline deadline) {
+                                                const Until& until) {
     if (std::find(image.repositories.begin(), image.repositories.end(), ref.repository) != image.repositories.end()) {
       return base::Unit{};
     }
-    auto record = store.find_image(ref.text(), deadline).context("find image");
+    auto record = store.find_image(ref.text(), until).context("find image");
     if (!record.ok() && record.error().code() == base::Errc::kNotFound) {
       return ImageFailure{Reason::kImageNotFound, "image " + ref.text() + " is not on this node"};
     }
@@ -232,8 +240,8 @@ Result<std::unique_ptr<Preparer>> Preparer::create(PreparerOptions options) {
 }
 
 Result<model::PreparedImage, ImageFailure> Preparer::prepare(const model::ImageRef& ref, ContentStore& store,
-                                                             Deadline deadline) {
-  OpenImage open = CR_TRY(work_->get(ref, store, deadline));
+                                                             const Until& until) {
+  OpenImage open = CR_TRY(work_->get(ref, store, until));
   return model::PreparedImage(ref, std::move(open.image.config), rootfs_file(work_->images_dir(), ref.digest),
                               std::move(open.image.rootfs_digest), std::move(open.rootfs));
 }

@@ -46,8 +46,9 @@ class Preparer {
   Preparer& operator=(Preparer&&) = delete;
   ~Preparer();
 
+  // A stop ends it within moments, whatever it is doing; the failure then has no reason of its own (ImagePullFailed).
   base::Result<model::PreparedImage, ImageFailure> prepare(const model::ImageRef& ref, ContentStore& store,
-                                                           base::Deadline deadline);
+                                                           const base::Until& until);
 
  private:
   class Work;

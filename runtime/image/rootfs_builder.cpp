@@ -21,12 +21,12 @@
 namespace cellrund::image {
 namespace {
 
-using base::Deadline;
 using base::Errc;
 using base::Error;
 using base::Result;
 using base::Status;
 using base::UniqueFd;
+using base::Until;
 using model::Reason;
 template <typename T>
 using Outcome = Result<T, ImageFailure>;
@@ -58,9 +58,9 @@ Compression to_compression(LayerCompression compression) {
 
 // A small document of the store, known to be what its digest says.
 Outcome<std::string> read_document(ContentStore& store, const std::string& digest, std::string_view what,
-                                   Deadline deadline) {
+                                   const Until& until) {
   std::string text =
-      CR_TRY(or_reason(store.read_blob(digest, kMaxDocumentBytes, deadline).context(what), Reason::kImagePullFailed));
+      CR_TRY(or_reason(store.read_blob(digest, kMaxDocumentBytes, until).context(what), Reason::kImagePullFailed));
   if (crypto::digest_text(base::as_bytes(text)) != digest) {
     return ImageFailure{Reason::kImageDigestMismatch,
                         std::string(what) + ": its bytes do not have the digest " + digest};
@@ -69,11 +69,11 @@ Outcome<std::string> read_document(ContentStore& store, const std::string& diges
 }
 
 // A layer in a nameless file that vanishes with the descriptor. Hashed here, so that the box gets verified bytes only.
-Outcome<UniqueFd> fetch_layer(const std::string& dir, ContentStore& store, const Descriptor& blob, Deadline deadline) {
+Outcome<UniqueFd> fetch_layer(const std::string& dir, ContentStore& store, const Descriptor& blob, const Until& until) {
   UniqueFd fd = CR_TRY(or_reason(base::open_file(dir, O_TMPFILE | O_RDWR, 0600), Reason::kImagePullFailed));
   const std::string where = "layer " + blob.digest;
   CR_CHECK(
-      or_reason(store.fetch_blob(blob.digest, fd.get(), blob.size, deadline).context(where), Reason::kImagePullFailed));
+      or_reason(store.fetch_blob(blob.digest, fd.get(), blob.size, until).context(where), Reason::kImagePullFailed));
   const std::string digest =
       CR_TRY(or_reason(crypto::digest_of_fd(fd.get(), blob.size).context(where), Reason::kImagePullFailed));
   if (digest != blob.digest) {
@@ -158,7 +158,7 @@ Status check_superblock(int fd) {
 }
 
 Outcome<base::Unit> unpack(const PreparerOptions& options, const Manifest& manifest, const Config& config,
-                           const std::vector<UniqueFd>& layers, const OutputFile& output, Deadline deadline) {
+                           const std::vector<UniqueFd>& layers, const OutputFile& output, const Until& until) {
   UnpackRequest request;
   for (std::size_t i = 0; i < manifest.layers.size(); ++i) {
     request.layers.push_back({to_compression(manifest.layers[i].compression), config.diff_ids[i]});
@@ -166,7 +166,7 @@ Outcome<base::Unit> unpack(const PreparerOptions& options, const Manifest& manif
   request.max_bytes = options.max_image_bytes;
   request.max_entries = options.max_entries;
   request.cpu_seconds =
-      static_cast<std::uint64_t>(std::chrono::ceil<std::chrono::seconds>(deadline.remaining()).count()) + 1;
+      static_cast<std::uint64_t>(std::chrono::ceil<std::chrono::seconds>(until.deadline.remaining()).count()) + 1;
   request.id_count = options.box_ids.count;
   request.mkfs_program = options.mkfs_program;
 
@@ -179,7 +179,7 @@ Outcome<base::Unit> unpack(const PreparerOptions& options, const Manifest& manif
     box.fds.emplace_back(layer.get(), kFirstLayerFd + static_cast<int>(box.fds.size()) - 1);
   }
   const host::BoxResult result = CR_TRY(
-      or_reason(host::run_box(box, write_request(request), deadline).context("unpack"), Reason::kImagePullFailed));
+      or_reason(host::run_box(box, write_request(request), until).context("unpack"), Reason::kImagePullFailed));
   const bool ended_well = !result.exit.signaled && result.exit.value == 0;
   auto answer = parse_answer(result.out);
   const std::string messages = result.err.empty() ? "" : ": " + base::log::quoted(result.err, 400);
@@ -218,16 +218,16 @@ ImageFailure image_failure(const Error& error, Reason otherwise) {
 }
 
 Outcome<CachedImage> build_rootfs(const PreparerOptions& options, const model::ImageRef& ref, ContentStore& store,
-                                  Deadline deadline) {
+                                  const Until& until) {
   const ImageRecord record =
-      CR_TRY(or_reason(store.find_image(ref.text(), deadline).context("find image"), Reason::kImagePullFailed));
+      CR_TRY(or_reason(store.find_image(ref.text(), until).context("find image"), Reason::kImagePullFailed));
   if (record.target.digest != ref.digest) {
     return ImageFailure{Reason::kImageDigestMismatch,
                         "image record " + ref.text() + " points at " + record.target.digest};
   }
-  const std::string manifest_text = CR_TRY(read_document(store, ref.digest, "manifest", deadline));
+  const std::string manifest_text = CR_TRY(read_document(store, ref.digest, "manifest", until));
   const Manifest manifest = CR_TRY(or_reason(parse_manifest(manifest_text), Reason::kImageInvalid));
-  const std::string config_text = CR_TRY(read_document(store, manifest.config.digest, "config", deadline));
+  const std::string config_text = CR_TRY(read_document(store, manifest.config.digest, "config", until));
   const Config config = CR_TRY(or_reason(parse_config(config_text), Reason::kImageInvalid));
   if (config.os != "linux" || config.architecture != "amd64") {
     return ImageFailure{Reason::kImageInvalid, "config: it is for " +
@@ -241,11 +241,11 @@ Outcome<CachedImage> build_rootfs(const PreparerOptions& options, const model::I
   }
   std::vector<UniqueFd> layers;
   for (const Layer& layer : manifest.layers) {
-    layers.push_back(CR_TRY(fetch_layer(options.images_dir, store, layer.blob, deadline)));
+    layers.push_back(CR_TRY(fetch_layer(options.images_dir, store, layer.blob, until)));
   }
   OutputFile output =
       CR_TRY(or_reason(OutputFile::create(options.images_dir, options.box_ids.base), Reason::kImagePullFailed));
-  CR_CHECK(unpack(options, manifest, config, layers, output, deadline));
+  CR_CHECK(unpack(options, manifest, config, layers, output, until));
   CR_CHECK(or_reason(output.seal(), Reason::kImagePullFailed));
   CR_CHECK(or_reason(check_superblock(output.fd()), Reason::kImagePullFailed));
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SIGKILL of the shim, of QEMU and of containerd in mid-job: no QEMU is left, the record has the right reason, CLEAN.
-# Also: cancellation, and a frozen VMM.
+# Also: cancellation, also before START and with containerd stopped, and a frozen VMM.
 . "$(dirname "$0")/lib.sh"
 needs_guest
 node_up
@@ -40,4 +40,36 @@ cellrun cancel "$uid" >/dev/null
 cellrun cancel "$uid" >/dev/null
 ended "$uid" CancelledByUser "$vmm" 122
 check "cancelling after the end changes nothing" cellrun cancel "$uid"
+
+# Before START: the job does not wait for its guest, and what exists by then is killed.
+starting() { # NAME: returns while the cell is being started. Sets uid.
+  spec "$1" 'sleep 1000' '.spec.startDeadlineSeconds = 600' >"$node/$1.json"
+  uid=$(cellrun submit -d "$node/$1.json" --key "$node/etc/job.key")
+  wait_state "$uid" STARTING
+}
+never_ran() { equal "$(cellrun inspect "$uid" --json | jq -c '[.timeline[].state] | index("RUNNING")')" null; }
+no_qemu() { ! pgrep -f "qemu-system.*$uid" >/dev/null; }
+for moment in at-once later; do
+  starting "starting-$moment"
+  [ "$moment" = at-once ] || read -r -t 1 <> <(:) || true
+  cellrun cancel "$uid" >/dev/null
+  ended "$uid" CancelledByUser none 122
+  check "cancelled while starting, $moment: it never ran" never_ran
+  check "cancelled while starting, $moment: no QEMU" no_qemu
+done
+
+containerd=$(jq -r .pid "$node/run/containerd.json")
+kill -STOP "$containerd"
+starting deaf
+cellrun cancel "$uid" >/dev/null
+check "cancelled while containerd is stopped: the job is being ended" wait_state "$uid" TEARING_DOWN
+kill -CONT "$containerd"
+ended "$uid" CancelledByUser none 122
+check "cancelled while containerd is stopped: it never ran" never_ran
+
+starting shutdown
+stop_daemon
+start_daemon
+ended "$uid" NodeShutdown none 122
+check "the node ended while starting: it never ran" never_ran
 finish

@@ -1,52 +1,20 @@
 // A ledger on a disk that fills up: writing stops for good, nothing committed is lost, and no job is half accepted.
 #define DOCTEST_CONFIG_IMPLEMENT
 #include <doctest/doctest.h>
-#include <fcntl.h>
-#include <stdlib.h>
-#include <sys/mount.h>
 #include <unistd.h>
 
 #include <cstdio>
 
 #include "base/file.hpp"
 #include "ledger/ledger.hpp"
+#include "tests/support/small_disk.hpp"
 
 using namespace cellrund;
 using ledger::Acceptance;
 using ledger::Ledger;
+using test::SmallDisk;
 
 namespace {
-
-// A tmpfs of `size` at a folder of its own.
-class SmallDisk {
- public:
-  explicit SmallDisk(const char* size) {
-    std::string pattern = "/tmp/cellrun-disk-XXXXXX";
-    CR_ASSERT(::mkdtemp(pattern.data()) != nullptr);
-    path_ = pattern;
-    mounted_ = ::mount("tmpfs", path_.c_str(), "tmpfs", MS_NOSUID | MS_NODEV, (std::string("mode=0700,size=") + size).c_str()) == 0;
-  }
-  ~SmallDisk() {
-    if (mounted_) {
-      CR_ASSERT(::umount2(path_.c_str(), MNT_DETACH) == 0);
-    }
-    (void)base::remove_dir(path_);
-  }
-  SmallDisk(const SmallDisk&) = delete;
-  SmallDisk& operator=(const SmallDisk&) = delete;
-  SmallDisk(SmallDisk&&) = delete;
-  SmallDisk& operator=(SmallDisk&&) = delete;
-  [[nodiscard]] bool mounted() const { return mounted_; }
-  [[nodiscard]] std::string file(const std::string& name) const { return path_ + "/" + name; }
-  void grow(const char* size) const {
-    REQUIRE(::mount("tmpfs", path_.c_str(), "tmpfs", MS_REMOUNT | MS_NOSUID | MS_NODEV,
-                    (std::string("mode=0700,size=") + size).c_str()) == 0);
-  }
-
- private:
-  std::string path_;
-  bool mounted_ = false;
-};
 
 ledger::NewJob job(int number) {
   ledger::NewJob job;

@@ -20,7 +20,7 @@ class MemoryStore : public image::ContentStore {
   int held = 0;
   int lookups = 0;
 
-  base::Result<image::ImageRecord> find_image(const std::string& name, base::Deadline) override {
+  base::Result<image::ImageRecord> find_image(const std::string& name, const base::Until&) override {
     ++lookups;
     const auto at = images.find(name);
     if (at == images.end()) {
@@ -42,7 +42,7 @@ class MemoryStore : public image::ContentStore {
   base::Status remove_image(const std::string& name, base::Deadline) override {
     return images.erase(name) != 0 ? base::ok() : base::Status(base::Error(base::Errc::kNotFound, "no image " + name));
   }
-  base::Result<std::string> read_blob(const std::string& digest, std::size_t limit, base::Deadline) override {
+  base::Result<std::string> read_blob(const std::string& digest, std::size_t limit, const base::Until&) override {
     const auto at = blobs.find(digest);
     if (at == blobs.end()) {
       return base::Error(base::Errc::kNotFound, "no blob " + digest);
@@ -52,8 +52,8 @@ class MemoryStore : public image::ContentStore {
     }
     return at->second;
   }
-  base::Status fetch_blob(const std::string& digest, int fd, std::uint64_t limit, base::Deadline deadline) override {
-    const std::string text = CR_TRY(read_blob(digest, limit, deadline));
+  base::Status fetch_blob(const std::string& digest, int fd, std::uint64_t limit, const base::Until& until) override {
+    const std::string text = CR_TRY(read_blob(digest, limit, until));
     return base::write_all(fd, base::as_bytes(text));
   }
   base::Status ingest_blob(const image::Descriptor& blob, int fd, const image::Labels& with, base::Deadline) override {
