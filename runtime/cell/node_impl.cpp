@@ -62,7 +62,7 @@ std::optional<Refusal> NodeImpl::node_refuses() const {
   return std::nullopt;
 }
 
-base::Result<std::uint64_t> NodeImpl::open_jobs_of(const std::string& signer_key_id) {
+std::uint64_t NodeImpl::open_jobs_of(const std::string& signer_key_id) {
   auto open = open_.lock();
   std::uint64_t count = 0;
   for (const auto& [uid, signer] : *open) {
@@ -103,6 +103,9 @@ NodeImpl::SubmitResult NodeImpl::submit(base::BytesView envelope, const model::P
   request.name = spec.metadata.name;
   request.verified_at = verified->verified_at();
 
+  // One decision at a time: submissions side by side must not all find the same room under maxConcurrent, or the same
+  // uid unused. It costs nothing, since each of them needs the ledger's one connection for its commit.
+  const std::lock_guard deciding(deciding_);
   // The same bytes again are the same job, whatever the node's state is by now.
   if (const auto known = CR_TRY(services_.ledger.get(spec.metadata.uid)); known.has_value()) {
     if (known->job.spec_digest == verified->spec_digest()) {
@@ -114,7 +117,7 @@ NodeImpl::SubmitResult NodeImpl::submit(base::BytesView envelope, const model::P
   if (auto refusal = node_refuses(); refusal.has_value()) {
     return refuse(std::move(*refusal), std::move(request));
   }
-  const std::uint64_t open = CR_TRY(open_jobs_of(verified->signer_key_id()));
+  const std::uint64_t open = open_jobs_of(verified->signer_key_id());
   auto admitted = admission_.admit(std::move(verified).value(), *trust, open);
   if (!admitted.ok()) {
     return refuse(std::move(admitted).error(), std::move(request));

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <thread>
 
@@ -56,7 +57,7 @@ class NodeImpl final : public Node {
   SubmitResult refuse(model::Refusal refusal, model::RequestFacts request);
   SubmitResult accept(model::AdmittedJob job, base::BytesView envelope, const model::PeerFacts& peer);
   std::optional<model::Refusal> node_refuses() const;
-  base::Result<std::uint64_t> open_jobs_of(const std::string& signer_key_id);
+  std::uint64_t open_jobs_of(const std::string& signer_key_id);
   void seal_dropped(std::uint32_t peer_uid, std::uint64_t count);
   void housekeeping(const std::stop_token& stop);
   void join_finished();
@@ -73,6 +74,7 @@ class NodeImpl final : public Node {
   Services& services_;
   NodeOptions options_;
   admit::Admission admission_;
+  std::mutex deciding_;  // held from the look at what is known and open until the new job counts as both
   std::atomic<bool> draining_{false};
   std::atomic<bool> stopping_{false};
   base::Guarded<std::map<std::string, Thread>> threads_;                        // by uid

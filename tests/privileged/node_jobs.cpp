@@ -217,6 +217,52 @@ void side_by_side(int count, const F& body) {
 
 }  // namespace
 
+TEST_CASE("submissions side by side take no more jobs than maxConcurrent, and a refused or closed one counts no more") {
+  constexpr int kSubmissions = 16;
+  const Bench bench(Room::kTaken, 2);
+  std::vector<std::string> envelopes;
+  for (int i = 0; i < kSubmissions; ++i) {
+    envelopes.push_back(bench.envelope(uid_of(i)));
+  }
+  std::array<std::atomic<int>, kSubmissions> accepted{};
+  side_by_side(kSubmissions, [&](int i) {
+    const auto answer = bench.submit(envelopes[static_cast<std::size_t>(i)]);
+    accepted[static_cast<std::size_t>(i)] = answer.ok() && std::holds_alternative<cell::Accepted>(*answer) ? 1 : 0;
+  });
+  int total = 0;
+  int one = -1;
+  for (int i = 0; i < kSubmissions; ++i) {
+    total += accepted[static_cast<std::size_t>(i)];
+    one = accepted[static_cast<std::size_t>(i)] != 0 ? i : one;
+  }
+  CHECK(total == 2);
+  REQUIRE(one >= 0);
+  CHECK(bench.refused(bench.envelope(uid_of(100))) == Reason::kPolicyDenied);
+  REQUIRE(bench.node->cancel(uid_of(one), false).ok());
+  CHECK(bench.await(uid_of(one), closed).closed);
+  const base::Deadline deadline = base::Deadline::after(2s);
+  const std::string next = bench.envelope(uid_of(101));
+  while (bench.refused(next) != Reason::kNone && !deadline.expired()) {  // the thread of the closed job is about to end
+    pause(5ms);
+  }
+  CHECK(bench.known(next));
+}
+
+TEST_CASE("the same bytes side by side are one job") {
+  const Bench bench(Room::kTaken, 1);
+  const std::string envelope = bench.envelope(uid_of(1));
+  std::atomic<int> fresh = 0;
+  std::atomic<int> known = 0;
+  side_by_side(8, [&](int) {
+    const auto answer = bench.submit(envelope);
+    if (answer.ok() && std::holds_alternative<cell::Accepted>(*answer)) {
+      ++(std::get<cell::Accepted>(*answer).already_known ? known : fresh);
+    }
+  });
+  CHECK(fresh == 1);
+  CHECK(known == 7);
+}
+
 TEST_CASE("a job that is cancelled while it is queued or its image prepared ends at once") {
   SUBCASE("queued") {
     const Bench bench(Room::kTaken);
