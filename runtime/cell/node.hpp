@@ -28,6 +28,7 @@ struct JobView {
   std::vector<model::TimelineEntry> timeline;
   std::uint64_t version = 0;  // grows with every change; see Node::wait_change
   bool closed = false;        // evidence sealed: nothing changes any more
+  std::string unsealed;       // why the record of an ended job could not be written: a restarted daemon closes the job
 };
 
 struct Accepted {
@@ -59,6 +60,8 @@ class Node {
   // An Error means that neither could be written (for example no disk): nothing was accepted.
   virtual base::Result<std::variant<Accepted, model::Refusal>> submit(base::BytesView envelope,
                                                                       const model::PeerFacts& peer) = 0;
+  // Why nothing can be accepted or closed any more, which only a restart of the daemon ends; nullopt while all is well.
+  virtual std::optional<base::Error> stopped() = 0;
   // Above the peer's refusal budget the server closes the connection and reports how many it dropped; one record a
   // minute seals the sum.
   virtual void count_dropped(std::uint32_t peer_uid, std::uint64_t submissions) = 0;

@@ -71,10 +71,15 @@ std::uint64_t NodeImpl::open_jobs_of(const std::string& signer_key_id) {
   return count;
 }
 
+std::optional<Error> NodeImpl::stopped() {
+  const auto why = services_.ledger.stopped();
+  return why.has_value() ? std::optional(Error(Errc::kDataLoss, "the ledger has stopped: " + *why)) : std::nullopt;
+}
+
 NodeImpl::SubmitResult NodeImpl::submit(base::BytesView envelope, const model::PeerFacts& peer) {
   join_finished();
-  if (auto stopped = services_.ledger.stopped(); stopped.has_value()) {
-    return Error(Errc::kDataLoss, "the ledger has stopped: " + *stopped);
+  if (auto why = stopped(); why.has_value()) {
+    return std::move(*why);
   }
   model::RequestFacts request;
   request.peer = peer;

@@ -34,6 +34,7 @@ class NodeImpl final : public Node {
 
   base::Result<std::variant<Accepted, model::Refusal>> submit(base::BytesView envelope,
                                                               const model::PeerFacts& peer) override;
+  std::optional<base::Error> stopped() override;
   void count_dropped(std::uint32_t peer_uid, std::uint64_t submissions) override;
   std::optional<JobView> get(const std::string& uid) override;
   std::vector<JobView> list(std::size_t limit) override;

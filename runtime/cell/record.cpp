@@ -53,6 +53,7 @@ bool JobRecord::close(const model::Outcome& outcome, std::optional<model::Verdic
                             : base::Status(std::move(sealed).error());
   if (!status.ok()) {
     base::log::error("cell=" + uid_ + " step=seal error=" + base::log::quoted(status.error().message()));
+    services_.table.update(uid_, [&](JobView& view) { view.unsealed = status.error().message(); });
     return false;
   }
   services_.table.update(uid_, [&](JobView& view) {

@@ -21,7 +21,7 @@ class JobRecord {
   void enter(model::State state, std::string_view cause);
 
   // Seals the record and closes the job: final state, record and settled inventory in one transaction. On failure the
-  // job stays open (a restarted daemon finishes it) and the cause is logged.
+  // job stays open (a restarted daemon finishes it), and the cause is logged and shown to whoever follows the job.
   bool close(const model::Outcome& outcome, std::optional<model::Verdict> verdict);
 
  private:

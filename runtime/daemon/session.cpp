@@ -160,6 +160,13 @@ Session::Next Session::on(const api::List& request) {
   return answer(list);
 }
 
+std::optional<Error> Session::never_closes(const cell::JobView& job) {
+  if (!job.unsealed.empty()) {
+    return Error(Errc::kDataLoss, "the job has ended, but its record could not be sealed: " + job.unsealed);
+  }
+  return context_.node.stopped();
+}
+
 bool Session::wait(const std::string& uid, std::uint64_t version, std::uint64_t log_bytes) {
   context_.node.wait_change(uid, version, log_bytes, base::Deadline::after(kLookAround));
   // A peer that only shut its sending side still reads; POLLHUP comes when both directions are closed (unix(7)).
@@ -182,6 +189,9 @@ Session::Next Session::on(const api::Watch& request) {
     }
     if (job->closed) {
       return answer(api::End{});
+    }
+    if (const std::optional<Error> why = never_closes(*job)) {
+      return fail(*why, request.uid);
     }
     if (!wait(request.uid, seen, std::numeric_limits<std::uint64_t>::max())) {
       return Next::kClose;
@@ -226,6 +236,9 @@ Session::Next Session::on(const api::Logs& request) {
     }
     if (!request.follow || job->closed) {
       return answer(api::End{});
+    }
+    if (const std::optional<Error> why = never_closes(*job)) {
+      return fail(*why, request.uid);
     }
     if (!wait(request.uid, job->version, total)) {
       return Next::kClose;

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <atomic>
+#include <optional>
 #include <string>
 
 #include "api/messages.hpp"
@@ -58,6 +59,8 @@ class Session {
   [[nodiscard]] bool is_root() const noexcept;
   [[nodiscard]] bool may_see(const cell::JobView& job) const noexcept;
   [[nodiscard]] api::Job view(const cell::JobView& job) const;
+  // Why a job that is not closed will not be closed by this daemon; nullopt while it may be.
+  std::optional<base::Error> never_closes(const cell::JobView& job);
   // Waits for a change of a followed job. False when the stream has to end: the peer is gone or the server stops.
   bool wait(const std::string& uid, std::uint64_t version, std::uint64_t log_bytes);
 

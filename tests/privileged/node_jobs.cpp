@@ -300,6 +300,27 @@ TEST_CASE("a job that is cancelled while it is queued or its image prepared ends
   }
 }
 
+TEST_CASE("on a full disk the node says that it has stopped, and an ended job why it has no record") {
+  const test::SmallDisk disk("1m");
+  REQUIRE(disk.mounted());
+  const Bench bench(Room::kTaken, 100, disk.file("ledger.db"));
+  CHECK_FALSE(bench.known(bench.envelope(uid_of(1))));
+  CHECK_FALSE(bench.node->stopped().has_value());
+  disk.fill();
+  int submissions = 2;
+  while (bench.submit(bench.envelope(uid_of(submissions))).ok()) {
+    REQUIRE(++submissions < 2000);  // the write-ahead log has room of its own for a while
+  }
+  const auto why = bench.node->stopped();
+  REQUIRE(why.has_value());
+  CHECK(why->code() == base::Errc::kDataLoss);
+  CHECK(why->message() == bench.submit(bench.envelope(uid_of(3000))).error().message());
+  REQUIRE(bench.node->cancel(uid_of(1), false).ok());
+  const cell::JobView job = bench.await(uid_of(1), [](const cell::JobView& view) { return !view.unsealed.empty(); });
+  CHECK_FALSE(job.closed);
+  CHECK(job.unsealed.find("the ledger stopped") != std::string::npos);
+}
+
 int main(int argc, char** argv) {
   if (::geteuid() != 0) {
     (void)std::fprintf(stderr, "skipped: needs root\n");

@@ -46,6 +46,9 @@ class FakeNode final : public cell::Node {
     state->jobs[kMine].view.owner_uid = peer.uid;
     return Answer(cell::Accepted{kMine, known});
   }
+  std::optional<base::Error> stopped() override {
+    return state_.lock()->disk_full ? std::optional(base::Error(base::Errc::kDataLoss, "the ledger stopped")) : std::nullopt;
+  }
   void count_dropped(std::uint32_t uid, std::uint64_t n) override { state_.lock()->dropped[uid] += n; }
   std::optional<cell::JobView> get(const std::string& uid) override {
     auto state = state_.lock();

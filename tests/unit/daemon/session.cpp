@@ -99,6 +99,42 @@ TEST_CASE("a node that cannot write says so, and that is no refusal") {
   }
 }
 
+TEST_CASE("whoever follows a job that can no longer be closed is told why, after everything that is known of it") {
+  for (const bool whole_ledger : {true, false}) {
+    CAPTURE(whole_ledger);
+    FakeNode node;
+    node.add(kMine, kUser);
+    node.change([](FakeNode::State& state) { state.jobs[kMine].out = "so far"; });
+    const Peer watcher(node);
+    const Peer reader(node);
+    watcher.send(api::Watch{kMine});
+    reader.send(api::Logs{kMine, 0, 0, true});
+    CHECK(std::get<api::Job>(*watcher.receive()).uid == kMine);
+    CHECK(std::get<api::LogChunk>(*reader.receive()).data == "so far");
+    node.change([&](FakeNode::State& state) {
+      state.disk_full = whole_ledger;
+      state.jobs[kMine].view.unsealed = whole_ledger ? "" : "the ledger stopped";
+      state.jobs[kMine].view.version += whole_ledger ? 0 : 1;
+    });
+    if (!whole_ledger) {
+      CHECK(std::get<api::Job>(*watcher.receive()).uid == kMine);  // the change itself
+    }
+    for (const Peer* peer : {&watcher, &reader}) {
+      const auto response = peer->receive();
+      REQUIRE(response.has_value());
+      const auto* failure = std::get_if<api::Failure>(&*response);
+      REQUIRE(failure != nullptr);
+      CHECK(failure->code == base::Errc::kDataLoss);
+      CHECK(failure->message.find("the ledger stopped") != std::string::npos);
+      CHECK(failure->uid == kMine);
+    }
+    CHECK(watcher.ask<api::Job>(api::Get{kMine}).uid == kMine);  // the connection goes on
+    reader.send(api::Logs{kMine, 0, 0, false});
+    CHECK(std::holds_alternative<api::LogChunk>(*reader.receive()));
+    CHECK(std::holds_alternative<api::End>(*reader.receive()));
+  }
+}
+
 TEST_CASE("above the budget of refusals the connection is closed, the node asked nothing, and the drop counted") {
   FakeNode node;
   daemon::Config::Limits limits;
