@@ -47,6 +47,10 @@ struct CapacityView {
 
 enum class Stream { kStdout, kStderr };
 
+// On whose behalf a job is looked at: a peer's uid; nullopt for root, who sees everything. A uid names its job, whoever
+// that belongs to; where it has only refusals, the viewer's own newest one, and for root the newest.
+using Viewer = std::optional<std::uint32_t>;
+
 class Node {
  public:
   Node() = default;
@@ -66,7 +70,7 @@ class Node {
   // minute seals the sum.
   virtual void count_dropped(std::uint32_t peer_uid, std::uint64_t submissions) = 0;
 
-  virtual std::optional<JobView> get(const std::string& uid) = 0;
+  virtual std::optional<JobView> get(const std::string& uid, Viewer viewer) = 0;
   // Newest first; `limit` at most 1000.
   virtual std::vector<JobView> list(std::size_t limit) = 0;
   // Blocks until the job's version is above `seen`, its log grew beyond `log_bytes_seen` in total, or the deadline.
@@ -80,9 +84,9 @@ class Node {
   // Idempotent; after the end it changes nothing. by_operator: root on the admin socket.
   virtual base::Status cancel(const std::string& uid, bool by_operator) = 0;
   // The DSSE envelope (JSON). kNotFound for an unknown job, kFailedPrecondition while it is not sealed yet.
-  virtual base::Result<std::string> evidence(const std::string& uid) = 0;
+  virtual base::Result<std::string> evidence(const std::string& uid, Viewer viewer) = 0;
   // Live denied attempts, or the sealed ones after the end.
-  virtual base::Result<model::EgressFacts> flows(const std::string& uid) = 0;
+  virtual base::Result<model::EgressFacts> flows(const std::string& uid, Viewer viewer) = 0;
   virtual CapacityView capacity() = 0;
   // Admin only.
   virtual void set_draining(bool draining) = 0;

@@ -277,7 +277,7 @@ void NodeImpl::housekeeping(const std::stop_token& stop) {
   }
 }
 
-std::optional<JobView> NodeImpl::get(const std::string& uid) {
+std::optional<JobView> NodeImpl::get(const std::string& uid, Viewer viewer) {
   if (auto live = services_.table.get(uid); live.has_value()) {
     return live;
   }
@@ -285,12 +285,12 @@ std::optional<JobView> NodeImpl::get(const std::string& uid) {
   if (row.ok() && row->has_value()) {
     return view_of(**row);
   }
-  return refused(uid);
+  return refused(uid, viewer);
 }
 
 // A refused submission has no job, but whoever made it can ask for its record under the uid that it named.
-std::optional<JobView> NodeImpl::refused(const std::string& uid) {
-  auto record = services_.ledger.record(uid);
+std::optional<JobView> NodeImpl::refused(const std::string& uid, Viewer viewer) {
+  auto record = services_.ledger.record(uid, viewer);
   if (!record.ok()) {
     return std::nullopt;
   }
@@ -326,7 +326,7 @@ void NodeImpl::wait_change(const std::string& uid, std::uint64_t seen, std::uint
 std::uint64_t NodeImpl::log_bytes(const std::string& uid) { return stored_log_bytes(log_folder(services_.paths.state, uid)); }
 
 base::Result<std::string> NodeImpl::read_log(const std::string& uid, Stream stream, std::uint64_t offset, std::size_t limit) {
-  if (!get(uid).has_value()) {
+  if (!get(uid, std::nullopt).has_value()) {
     return Error(Errc::kNotFound, "there is no job " + uid);
   }
   auto text = cell::read_log(log_folder(services_.paths.state, uid), stream, offset, limit);
@@ -342,27 +342,27 @@ base::Status NodeImpl::cancel(const std::string& uid, bool by_operator) {
     services_.capacity.wake();
     return base::ok();
   }
-  if (get(uid).has_value()) {
+  if (get(uid, std::nullopt).has_value()) {
     return base::ok();  // over already
   }
   return Error(Errc::kNotFound, "there is no job " + uid);
 }
 
-base::Result<std::string> NodeImpl::evidence(const std::string& uid) {
-  if (const auto view = get(uid); view.has_value() && !view->closed) {
+base::Result<std::string> NodeImpl::evidence(const std::string& uid, Viewer viewer) {
+  if (const auto view = get(uid, viewer); view.has_value() && !view->closed) {
     return Error(Errc::kFailedPrecondition, "the job is not closed yet");
   }
-  ledger::Record record = CR_TRY(services_.ledger.record(uid));
+  ledger::Record record = CR_TRY(services_.ledger.record(uid, viewer));
   return std::move(record.envelope);
 }
 
-base::Result<model::EgressFacts> NodeImpl::flows(const std::string& uid) {
-  const auto view = get(uid);
+base::Result<model::EgressFacts> NodeImpl::flows(const std::string& uid, Viewer viewer) {
+  const auto view = get(uid, viewer);
   if (!view.has_value()) {
     return Error(Errc::kNotFound, "there is no job " + uid);
   }
   if (view->closed) {
-    const ledger::Record record = CR_TRY(services_.ledger.record(uid));
+    const ledger::Record record = CR_TRY(services_.ledger.record(uid, viewer));
     return egress_of_record(record.envelope);
   }
   const auto slot = slot_of(services_.tag, CR_TRY(services_.ledger.inventory(uid)));

@@ -36,7 +36,7 @@ class NodeImpl final : public Node {
                                                               const model::PeerFacts& peer) override;
   std::optional<base::Error> stopped() override;
   void count_dropped(std::uint32_t peer_uid, std::uint64_t submissions) override;
-  std::optional<JobView> get(const std::string& uid) override;
+  std::optional<JobView> get(const std::string& uid, Viewer viewer) override;
   std::vector<JobView> list(std::size_t limit) override;
   void wait_change(const std::string& uid, std::uint64_t seen, std::uint64_t log_bytes_seen,
                    base::Deadline deadline) override;
@@ -44,8 +44,8 @@ class NodeImpl final : public Node {
   base::Result<std::string> read_log(const std::string& uid, Stream stream, std::uint64_t offset,
                                      std::size_t limit) override;
   base::Status cancel(const std::string& uid, bool by_operator) override;
-  base::Result<std::string> evidence(const std::string& uid) override;
-  base::Result<model::EgressFacts> flows(const std::string& uid) override;
+  base::Result<std::string> evidence(const std::string& uid, Viewer viewer) override;
+  base::Result<model::EgressFacts> flows(const std::string& uid, Viewer viewer) override;
   CapacityView capacity() override;
   void set_draining(bool draining) override { draining_.store(draining); }
 
@@ -62,7 +62,7 @@ class NodeImpl final : public Node {
   void seal_dropped(std::uint32_t peer_uid, std::uint64_t count);
   void housekeeping(const std::stop_token& stop);
   void join_finished();
-  std::optional<JobView> refused(const std::string& uid);
+  std::optional<JobView> refused(const std::string& uid, Viewer viewer);
 
   struct Thread {
     std::jthread thread;

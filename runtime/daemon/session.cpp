@@ -84,6 +84,8 @@ Session::Next Session::fail(const Error& error, const std::string& uid) {
 
 bool Session::is_root() const noexcept { return peer_.uid == 0 || peer_.uid == ::geteuid(); }
 
+cell::Viewer Session::viewer() const noexcept { return is_root() ? cell::Viewer() : cell::Viewer(peer_.uid); }
+
 bool Session::may_see(const cell::JobView& job) const noexcept { return is_root() || job.owner_uid == peer_.uid; }
 
 base::Result<cell::JobView> Session::own_job(const std::string& uid, std::string_view what) {
@@ -91,7 +93,7 @@ base::Result<cell::JobView> Session::own_job(const std::string& uid, std::string
   if (!is_uid(uid)) {
     return Error(Errc::kInvalidArgument, where + ": not a job uid");
   }
-  std::optional<cell::JobView> job = context_.node.get(uid);
+  std::optional<cell::JobView> job = context_.node.get(uid, viewer());
   if (!job) {
     return Error(Errc::kNotFound, where + ": no such job on this node");
   }
@@ -261,7 +263,7 @@ Session::Next Session::on(const api::GetEvidence& request) {
   if (!job) {
     return fail(job.error(), request.uid);
   }
-  base::Result<std::string> envelope = context_.node.evidence(request.uid);
+  base::Result<std::string> envelope = context_.node.evidence(request.uid, viewer());
   return envelope ? answer(api::EvidenceEnvelope{std::move(*envelope)}) : fail(envelope.error(), request.uid);
 }
 
@@ -270,7 +272,7 @@ Session::Next Session::on(const api::GetFlows& request) {
   if (!job) {
     return fail(job.error(), request.uid);
   }
-  base::Result<model::EgressFacts> egress = context_.node.flows(request.uid);
+  base::Result<model::EgressFacts> egress = context_.node.flows(request.uid, viewer());
   return egress ? answer(api::Flows{std::move(*egress)}) : fail(egress.error(), request.uid);
 }
 

@@ -57,6 +57,7 @@ class Session {
   // The job, if it exists and its contents belong to this peer; otherwise the failure to answer with.
   base::Result<cell::JobView> own_job(const std::string& uid, std::string_view what);
   [[nodiscard]] bool is_root() const noexcept;
+  [[nodiscard]] cell::Viewer viewer() const noexcept;
   [[nodiscard]] bool may_see(const cell::JobView& job) const noexcept;
   [[nodiscard]] api::Job view(const cell::JobView& job) const;
   // Why a job that is not closed will not be closed by this daemon; nullopt while it may be.

@@ -346,12 +346,12 @@ base::Result<std::vector<JobRow>> Ledger::list(std::size_t limit) {
   return jobs;
 }
 
-base::Result<Record> Ledger::record(const std::string& uid) {
+base::Result<Record> Ledger::record(const std::string& uid, std::optional<std::uint32_t> owner) {
   auto db = impl_->lock();
   std::optional<Record> record;
   CR_CHECK(db->query("SELECT kind, uid, digest, envelope, owner_uid FROM records WHERE uid = ?1 AND uid <> '' "
-                     "ORDER BY kind = 'job' DESC, seq DESC LIMIT 1",
-                     {text(uid)}, [&](const Row& row) {
+                     "ORDER BY owner_uid IS ?2 DESC, kind = 'job' DESC, seq DESC LIMIT 1",
+                     {text(uid), owner ? number(*owner) : Parameter(nullptr)}, [&](const Row& row) {
                        record = Record{row.text(0), row.text(1), row.text(2), row.text(3),
                                        static_cast<std::uint32_t>(row.integer(4))};
                      }));

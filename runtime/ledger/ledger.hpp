@@ -115,8 +115,9 @@ class Ledger {
   base::Result<std::optional<JobRow>> get(const std::string& uid);
   // Newest first, without envelopes and timelines.
   base::Result<std::vector<JobRow>> list(std::size_t limit);
-  // The job's record, or else the newest refusal under that uid. kNotFound when there is neither.
-  base::Result<Record> record(const std::string& uid);
+  // The job's record, or else the newest refusal under that uid. `owner` (absent: anybody) puts what belongs
+  // to this peer first, so that nobody's submission hides another one's record. kNotFound when there is neither.
+  base::Result<Record> record(const std::string& uid, std::optional<std::uint32_t> owner = std::nullopt);
 
  private:
   class Impl;

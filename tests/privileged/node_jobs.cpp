@@ -300,6 +300,19 @@ TEST_CASE("a job that is cancelled while it is queued or its image prepared ends
   }
 }
 
+TEST_CASE("a refused peer finds its own record, whatever others submit under the same uid") {
+  Bench bench(Room::kTaken);
+  bench.trust(1, false);
+  CHECK_FALSE(bench.known(bench.envelope(uid_of(1))));
+  CHECK(bench.refused(bench.envelope(uid_of(2), 1h, "alices"), kAlice) == Reason::kPolicyDenied);
+  CHECK(bench.refused(bench.envelope(uid_of(2), 1h, "bobs"), kBob) == Reason::kPolicyDenied);
+  CHECK(bench.node->get(uid_of(2), kAlice)->owner_uid == kAlice);
+  CHECK(bench.node->get(uid_of(2), kBob)->owner_uid == kBob);
+  CHECK(bench.node->get(uid_of(2), std::nullopt)->owner_uid == kBob);
+  CHECK(bench.node->evidence(uid_of(2), kAlice).value() != bench.node->evidence(uid_of(2), kBob).value());
+  CHECK(bench.node->evidence(uid_of(2), std::nullopt).value() == bench.node->evidence(uid_of(2), kBob).value());
+}
+
 TEST_CASE("on a full disk the node says that it has stopped, and an ended job why it has no record") {
   const test::SmallDisk disk("1m");
   REQUIRE(disk.mounted());

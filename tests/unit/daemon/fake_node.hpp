@@ -50,7 +50,7 @@ class FakeNode final : public cell::Node {
     return state_.lock()->disk_full ? std::optional(base::Error(base::Errc::kDataLoss, "the ledger stopped")) : std::nullopt;
   }
   void count_dropped(std::uint32_t uid, std::uint64_t n) override { state_.lock()->dropped[uid] += n; }
-  std::optional<cell::JobView> get(const std::string& uid) override {
+  std::optional<cell::JobView> get(const std::string& uid, cell::Viewer /*viewer*/) override {
     auto state = state_.lock();
     const auto job = state->jobs.find(uid);
     return job == state->jobs.end() ? std::nullopt : std::optional(job->second.view);
@@ -93,13 +93,13 @@ class FakeNode final : public cell::Node {
     });
     return base::ok();
   }
-  base::Result<std::string> evidence(const std::string& uid) override {
+  base::Result<std::string> evidence(const std::string& uid, cell::Viewer /*viewer*/) override {
     if (!state_.lock()->jobs[uid].view.closed) {
       return base::Error(base::Errc::kFailedPrecondition, "evidence of " + uid + ": not sealed yet");
     }
     return std::string("{}");
   }
-  base::Result<model::EgressFacts> flows(const std::string& /*uid*/) override { return model::EgressFacts{}; }
+  base::Result<model::EgressFacts> flows(const std::string& /*uid*/, cell::Viewer /*viewer*/) override { return model::EgressFacts{}; }
   cell::CapacityView capacity() override {
     cell::CapacityView view;
     view.draining = state_.lock()->draining;

@@ -192,6 +192,22 @@ TEST_CASE("refusals are records of their own and consume nothing") {
   CHECK(refusals == 5);
 }
 
+TEST_CASE("a peer finds its own refusal under a uid that others used too; without a peer the latest counts") {
+  const Scratch scratch;
+  Ledger ledger = Ledger::open(scratch.file()).value();
+  const auto refuse = [&](std::uint32_t peer, const char* digest) {
+    REQUIRE(ledger.seal_refusal({kUid, "sha256:y", model::Reason::kExpired, {peer, peer, 1}, "{}", digest}).ok());
+  };
+  refuse(1000, "sha256:mine");
+  refuse(1001, "sha256:other");
+  CHECK(ledger.record(kUid, 1000).value().digest == "sha256:mine");
+  CHECK(ledger.record(kUid, 1001).value().digest == "sha256:other");
+  CHECK(ledger.record(kUid, 1002).value().digest == "sha256:other");  // not theirs: owner_uid tells
+  CHECK(ledger.record(kUid).value().digest == "sha256:other");
+  refuse(1000, "sha256:mine-2");
+  CHECK(ledger.record(kUid, 1000).value().digest == "sha256:mine-2");
+}
+
 TEST_CASE("a list is newest first and bounded") {
   const Scratch scratch;
   Ledger ledger = Ledger::open(scratch.file()).value();

@@ -93,7 +93,7 @@ template <typename F>
 std::jthread when_submitted(FakeNode& node, F then) {
   return std::jthread([&node, then] {
     const base::Deadline deadline = base::Deadline::after(std::chrono::seconds(20));
-    while (!node.get(kMine) && !deadline.expired()) {
+    while (!node.get(kMine, std::nullopt) && !deadline.expired()) {
       std::this_thread::yield();
     }
     then();
