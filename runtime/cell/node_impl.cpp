@@ -93,6 +93,13 @@ NodeImpl::SubmitResult NodeImpl::submit(base::BytesView envelope, const model::P
   auto verified = job::Verifier::verify(envelope, trust->keyring(), options_.verify, base::WallTime::now());
   if (!verified.ok()) {
     job::Rejected& rejected = verified.error();
+    // Expired, revoked, or whatever else has changed since these very bytes were accepted from this peer: that job is
+    // the answer, and nothing new is run. Only a signature that is wrong in itself gets no answer but its refusal.
+    if (rejected.refusal.reason != Reason::kSignatureInvalid) {
+      if (auto known = CR_TRY(services_.ledger.accepted_uid(rejected.spec_digest, peer.uid)); known.has_value()) {
+        return std::variant<Accepted, Refusal>(Accepted{std::move(*known), true});
+      }
+    }
     request.uid = rejected.uid;
     request.spec_digest = rejected.spec_digest;
     request.signer_key_id = rejected.signer_key_id;

@@ -111,7 +111,7 @@ base::Status Database::migrate() {
                                "PRAGMA application_id = " + std::to_string(kApplicationId) +
                                "; PRAGMA user_version = " + std::to_string(kSchemaVersion) + "; COMMIT;";
     const int code = sqlite3_exec(connection_.get(), script.c_str(), nullptr, nullptr, nullptr);
-    return code == SQLITE_OK ? base::ok() : base::Status(failure("create schema", code));
+    return code == SQLITE_OK ? run(kJobsBySpec) : base::Status(failure("create schema", code));
   }
   if (application != kApplicationId) {
     return Error(Errc::kDataLoss, "it is no cellrun ledger");
@@ -124,7 +124,7 @@ base::Status Database::migrate() {
     const std::string script = "BEGIN EXCLUSIVE;" + std::string(kFromVersion1) +
                                "PRAGMA user_version = " + std::to_string(kSchemaVersion) + "; COMMIT;";
     const int code = sqlite3_exec(connection_.get(), script.c_str(), nullptr, nullptr, nullptr);
-    return code == SQLITE_OK ? base::ok() : base::Status(failure("migrate from schema version 1", code));
+    return code == SQLITE_OK ? run(kJobsBySpec) : base::Status(failure("migrate from schema version 1", code));
   }
   if (version != kSchemaVersion) {
     return Error(Errc::kDataLoss, "its schema version " + std::to_string(version) + " never existed");
@@ -132,6 +132,7 @@ base::Status Database::migrate() {
   // Takes the exclusive lock now instead of at the first job.
   CR_CHECK(begin());
   CR_CHECK(run("UPDATE meta SET value = value WHERE key = ''"));
+  CR_CHECK(run(kJobsBySpec));
   return commit();
 }
 

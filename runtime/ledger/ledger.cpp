@@ -337,6 +337,14 @@ base::Result<std::optional<JobRow>> Ledger::get(const std::string& uid) {
   return job;
 }
 
+base::Result<std::optional<std::string>> Ledger::accepted_uid(const std::string& spec_digest, std::uint32_t peer_uid) {
+  auto db = impl_->lock();
+  std::optional<std::string> uid;
+  CR_CHECK(db->query("SELECT uid FROM jobs WHERE spec_digest = ?1 AND peer_uid = ?2", {text(spec_digest), number(peer_uid)},
+                     [&](const Row& row) { uid = row.text(0); }));
+  return uid;
+}
+
 base::Result<std::vector<JobRow>> Ledger::list(std::size_t limit) {
   auto db = impl_->lock();
   std::vector<JobRow> jobs;

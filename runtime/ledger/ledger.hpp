@@ -113,6 +113,8 @@ class Ledger {
   // Sealed jobs that have an inventory and no CLEAN verdict: their capacity stays quarantined.
   base::Result<std::vector<std::string>> unclean();
   base::Result<std::optional<JobRow>> get(const std::string& uid);
+  // The uid under which this payload was accepted from this peer; nullopt when it never was.
+  base::Result<std::optional<std::string>> accepted_uid(const std::string& spec_digest, std::uint32_t peer_uid);
   // Newest first, without envelopes and timelines.
   base::Result<std::vector<JobRow>> list(std::size_t limit);
   // The job's record, or else the newest refusal under that uid. `owner` (absent: anybody) puts what belongs

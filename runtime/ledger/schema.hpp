@@ -51,4 +51,7 @@ ALTER TABLE jobs ADD COLUMN boot_id TEXT NOT NULL DEFAULT '';
 UPDATE jobs SET boot_id = coalesce((SELECT value FROM meta WHERE key = 'boot_id'), '');
 )sql";
 
+// Made at each open where it is missing. No new version: an older cellrund keeps an index up to date without knowing it.
+inline constexpr const char* kJobsBySpec = "CREATE INDEX IF NOT EXISTS jobs_spec ON jobs(spec_digest)";
+
 }  // namespace cellrund::ledger

@@ -300,6 +300,35 @@ TEST_CASE("a job that is cancelled while it is queued or its image prepared ends
   }
 }
 
+TEST_CASE("the same bytes stay the same job when they have expired or their key is trusted no more; nothing else does") {
+  Bench bench(Room::kTaken);
+  const std::string lasting = bench.envelope(uid_of(1));
+  const std::string brief = bench.envelope(uid_of(2), 2s);
+  CHECK_FALSE(bench.known(lasting));
+  CHECK_FALSE(bench.known(brief));
+  const std::string other = bench.envelope(uid_of(2), 1s, "other");
+  pause(2100ms);
+  CHECK(bench.known(brief));
+  CHECK(bench.refused(brief, kBob) == Reason::kExpired);
+  CHECK(bench.refused(other) == Reason::kExpired);
+  CHECK(bench.refused(bench.envelope(uid_of(2), 1h, "other")) == Reason::kReplayed);
+
+  bench.trust(100, true);
+  CHECK(bench.known(lasting));
+  CHECK(bench.known(brief));
+  CHECK(bench.refused(lasting, kBob) == Reason::kSignerRevoked);
+  CHECK(bench.refused(bench.envelope(uid_of(3))) == Reason::kSignerRevoked);
+  std::string tampered = lasting;
+  const std::size_t at = tampered.find("\"sig\":");
+  REQUIRE(at != std::string::npos);
+  char& first = tampered[tampered.find('"', at + 6) + 1];
+  first = first == 'A' ? 'B' : 'A';
+  CHECK(bench.refused(tampered) == Reason::kSignatureInvalid);
+  bench.distrust();
+  CHECK(bench.known(lasting));
+  CHECK(bench.refused(bench.envelope(uid_of(3))) == Reason::kSignerNotTrusted);
+}
+
 TEST_CASE("a refused peer finds its own record, whatever others submit under the same uid") {
   Bench bench(Room::kTaken);
   bench.trust(1, false);

@@ -208,6 +208,16 @@ TEST_CASE("a peer finds its own refusal under a uid that others used too; withou
   CHECK(ledger.record(kUid, 1000).value().digest == "sha256:mine-2");
 }
 
+TEST_CASE("a payload is found again under the peer that it was accepted from, and no other") {
+  const Scratch scratch;
+  Ledger ledger = Ledger::open(scratch.file()).value();
+  const ledger::NewJob job = ledger_test::job();
+  REQUIRE(ledger.accept(job, entry(model::State::kAccepted)).ok());
+  CHECK(ledger.accepted_uid(job.spec_digest, job.peer.uid).value() == kUid);
+  CHECK_FALSE(ledger.accepted_uid(job.spec_digest, job.peer.uid + 1).value().has_value());
+  CHECK_FALSE(ledger.accepted_uid("sha256:other", job.peer.uid).value().has_value());
+}
+
 TEST_CASE("a list is newest first and bounded") {
   const Scratch scratch;
   Ledger ledger = Ledger::open(scratch.file()).value();
