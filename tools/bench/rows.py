@@ -1,0 +1,165 @@
+"""The rows: what is run on which side, and where each side's clock stops."""
+import contextlib
+import dataclasses
+import math
+import pathlib
+import stat
+import sys
+from collections.abc import Callable, Iterator
+
+import capture
+import jobs
+import peers
+from facts import load
+from figures import ratio_of_medians, stages, summary
+from pairs import AGAIN, interleaved
+from sampler import Missing, Sampler, milliseconds, raw_boot
+
+JOB_LIMIT_S = 240  # above the start deadline, the active deadline and a teardown together: the node ends a job first
+# How long a guest may take to come up, and its command to run: whatever takes longer hangs.
+STAGE_LIMIT_S = {"STARTING": capture.BOOT_LIMIT_S, "RUNNING": jobs.ACTIVE_LIMIT_S}
+FIRST_BYTE, END = "firstByteNs", "endNs"
+Side = Callable[[], dict]
+
+
+@dataclasses.dataclass
+class Bench:
+    """One run of the benchmark: a node that is up, and how much is to be measured on it."""
+    build: pathlib.Path
+    node: pathlib.Path  # its folder on disk
+    run: pathlib.Path
+    guest: pathlib.Path
+    namespace: str
+    image: str
+    lanes: list[str]
+    sampler: Sampler
+    pairs: int
+    boots: int
+    settle_s: float
+
+    def job(self, lane: str) -> Side:
+        spec = jobs.spec(self.image, lane)
+        return lambda: self.sampler.job(spec, jobs.EXPECTED, JOB_LIMIT_S)
+
+    def ctr(self) -> peers.Ctr:
+        return peers.Ctr(self.sampler, self.node, self.run, self.namespace)
+
+    def submit(self) -> peers.Submit:
+        return peers.Submit(self.sampler, self.build, self.node, self.run, jobs.spec(self.image, "process"))
+
+    def needs_machines(self) -> None:
+        for name in ("vmlinux", "initrd"):
+            if not (self.guest / name).is_file():
+                raise Missing(f"{self.guest / name} (shim/guest/make-image {self.guest} {self.build}/shim/guest/cell-init)")
+        if "microvm" not in self.lanes:
+            raise Missing("the microvm lane, which this node could not open: its log says why")
+
+
+def _paired(bench: Bench, row: str, until: str, ours: dict[str, Side], theirs: dict[str, Side]) -> dict:
+    """Each of ours over each of theirs; the first of ours beside itself."""
+    before = load()
+    taken = interleaved(ours | theirs, bench.pairs, bench.settle_s, row)
+    times = {name: [milliseconds(sample, until) for sample in samples] for name, samples in taken.items()}
+    first = next(iter(ours))
+    result = {"unit": "ms", "until": until, "load": [before, load()],
+              "sides": [{"name": name, **summary(times[name]), "ms": times[name], "samples": taken[name]} for name in taken],
+              "ratios": [{"of": of, "over": over, **ratio_of_medians(times[of], times[over])} for over in theirs for of in ours],
+              "again": {"of": AGAIN, "over": first, **ratio_of_medians(times[AGAIN], times[first])},
+              "stages": stages(taken[first] + taken[AGAIN])}
+    for name, samples in taken.items():
+        if all(math.isinf(ms) for ms in times[name]):
+            result["missing"] = f"a run of {name} that succeeds: {samples[0]['failure']}"
+    return result
+
+
+def cold_overhead(bench: Bench) -> dict:
+    bench.needs_machines()
+    plan = capture.boot_plan(bench.build, bench.node, bench.run, bench.guest, bench.image, bench.submit().sign)
+    return _paired(bench, "P1", FIRST_BYTE, {"cellrun": bench.job("microvm")}, {"raw QEMU": lambda: raw_boot(bench.build, plan)})
+
+
+def control(bench: Bench) -> dict:
+    return _paired(bench, "P1b", FIRST_BYTE, {"cellrun": bench.job("process"), "cellrun submit": bench.submit()},
+                   {"ctr + runc": bench.ctr(), "runc": peers.Runc(bench.sampler, bench.node, bench.namespace)})
+
+
+@contextlib.contextmanager
+def _stand_in(bench: Bench) -> Iterator[None]:
+    """The node's shim.toml, which the shim reads for each cell, with the stand-in VMM in place of QEMU."""
+    program = bench.build / "tools/bench/bench-stand-in-vmm"
+    if program.parts[1] == "tmp":
+        raise Missing(f"a build folder outside /tmp, which a VMM does not see: {program}")
+    for folder in program.parents:
+        if not folder.stat().st_mode & stat.S_IXOTH:
+            raise Missing(f"a build folder that a cell's uid can reach: {folder} is closed to others")
+    config = bench.run / "shim.toml"
+    kept = config.read_text()
+    others = [line for line in kept.splitlines() if not line.startswith("accel")]
+    config.write_text("\n".join([*others, 'accel = "tcg"', f'qemu = "{program}"']) + "\n")
+    try:
+        yield
+    finally:
+        config.write_text(kept)
+
+
+def containerd_path(bench: Bench) -> dict:
+    bench.needs_machines()
+    with _stand_in(bench):
+        return _paired(bench, "P1c", FIRST_BYTE, {"cellrun": bench.job("microvm")}, {"ctr + runc": bench.ctr()})
+
+
+def noop(bench: Bench) -> dict:
+    result = _paired(bench, "P3", END, {"cellrun": bench.job("process"), "cellrun submit": bench.submit()},
+                     {"ctr + runc": bench.ctr()})
+    result["unmeasurable"] = "without network: no lane starts a cell without one (runtime/cell/lane.hpp takes a NetworkedCell)"
+    return result
+
+
+def boot_failure(number: int, sample: dict) -> dict | None:
+    """How far a boot came that did not reach user code, and whether it was stuck there until its time was up."""
+    if not sample["failure"]:
+        return None
+    timeline = sample.get("timeline", [])
+    stage, spent, patience = "SUBMIT", sample.get("gaveUpNs", 0) - sample["startNs"], JOB_LIMIT_S
+    for (state, entered), (_, left) in zip(timeline, timeline[1:]):
+        if state not in ("STOPPING", "TEARING_DOWN"):
+            stage, spent, patience = state, left - entered, STAGE_LIMIT_S.get(state, JOB_LIMIT_S)
+    return {"boot": number, "hang": spent >= 0.95e9 * patience, "stage": stage, "stageMs": round(spent / 1e6), "why": sample["failure"]}
+
+
+def boot_ok(bench: Bench) -> dict:
+    bench.needs_machines()
+    before, run = load(), bench.job("microvm")
+    samples, failures = [], []
+    for number in range(1, bench.boots + 1):
+        samples.append(run())
+        if failure := boot_failure(number, samples[-1]):
+            failures.append(failure)
+            print(f"\n{failure}", file=sys.stderr)
+        print(f"\rP17: {number} of {bench.boots} boots, {len(failures)} not ok", end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+    times = [milliseconds(sample, FIRST_BYTE) for sample in samples]
+    return {"unit": "ms", "until": FIRST_BYTE, "load": [before, load()],
+            "boots": bench.boots, "ok": bench.boots - len(failures), "hangs": sum(f["hang"] for f in failures), "failures": failures,
+            "stages": stages(samples), "sides": [{"name": "cellrun", **summary(times), "ms": times, "samples": samples}]}
+
+
+@dataclasses.dataclass
+class Row:
+    name: str
+    what: str
+    measure: Callable[[Bench], dict]
+
+
+ROWS = {
+    "P1": Row("cold_overhead", "microvm lane: submit entered to the first user byte out of the guest, over the same command line "
+              "of QEMU with the same kernel, initrd and disk, started raw", cold_overhead),
+    "P1b": Row("control_ms", "process lane with network, durable accept and sealed record: submit entered to the first user byte, "
+               "over `ctr run --rm` with runc, and over bare `runc run` of the same root file system", control),
+    "P1c": Row("containerd_path", "microvm lane with a stand-in that answers at once in place of QEMU: submit entered to the "
+               "first byte, over `ctr run --rm` with runc", containerd_path),
+    "P3": Row("noop_over_ctr", "process lane with network: submit entered to the sealed record in hand, teardown and scan "
+              "included, over the whole of `ctr run --rm` with runc", noop),
+    "P17": Row("boot_ok", "consecutive jobs of the microvm lane, one boot each, that reach user code; a hang is one that was "
+               "stuck until its time was up", boot_ok),
+}

@@ -1,0 +1,59 @@
+"""The two programs that take samples, as Python calls. Times become milliseconds here; what failed becomes infinite."""
+import json
+import math
+import pathlib
+import subprocess
+
+# Ended with the runner, however that ends: nothing that was started here stays behind.
+_LEASH = ["setpriv", "--pdeathsig", "KILL"]
+
+
+class Missing(Exception):
+    """Something that a row needs is not there. Its text says what."""
+
+
+def milliseconds(raw: dict, until: str) -> float:
+    if raw["failure"] or not raw[until]:
+        return math.inf
+    return (raw[until] - raw["startNs"]) / 1e6
+
+
+class Sampler:
+    """A running bench-sampler: jobs to the node, commands to the host."""
+
+    def __init__(self, build: pathlib.Path, node: pathlib.Path, run: pathlib.Path):
+        self._process = subprocess.Popen(
+            [*_LEASH, build / "tools/bench/bench-sampler", run / "cellrund.sock", node / "etc/job.key", node / "etc/node.pub"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def _ask(self, order: dict) -> dict:
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        if not line:
+            raise Missing("bench-sampler ended; its last words are above")
+        return json.loads(line)
+
+    def job(self, spec: dict, expected: str, limit_s: int) -> dict:
+        return self._ask({"do": "job", "spec": spec, "expected": expected, "limitMs": limit_s * 1000})
+
+    def command(self, argv: list[str], expected: str, limit_s: int, cwd: str = "") -> dict:
+        return self._ask({"do": "command", "argv": argv, "env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"], "cwd": cwd,
+                          "expected": expected, "limitMs": limit_s * 1000})
+
+    def close(self) -> None:
+        self._process.stdin.close()
+        self._process.wait()
+
+
+def raw_boot(build: pathlib.Path, plan: pathlib.Path) -> dict:
+    """One raw boot, in a network and a pid namespace that end with it."""
+    done = subprocess.run(
+        [*_LEASH, "unshare", "--net", "--pid", "--fork", "--kill-child", "--mount-proc",
+         build / "tools/bench/bench-raw-boot", plan], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise Missing(f"bench-raw-boot: {done.stderr.strip() or f'exit code {done.returncode}'}")
+    sample = json.loads(done.stdout)
+    if sample["failure"] and done.stderr:
+        sample["stderr"] = done.stderr[-1000:]
+    return sample
