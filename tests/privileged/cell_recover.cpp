@@ -23,12 +23,12 @@ constexpr const char* kEarlierBoot = "00000000-0000-0000-0000-000000000001";
 // A job without an image never asks it.
 class NoContent final : public image::ContentStore {
  public:
-  base::Result<image::ImageRecord> find_image(const std::string& /*name*/, base::Deadline /*deadline*/) override { return none(); }
+  base::Result<image::ImageRecord> find_image(const std::string& /*name*/, const base::Until& /*until*/) override { return none(); }
   base::Result<std::vector<image::ImageRecord>> list_images(base::Deadline /*deadline*/) override { return none(); }
   base::Status put_image(const std::string& /*name*/, const image::Descriptor& /*target*/, base::Deadline /*deadline*/) override { return none(); }
   base::Status remove_image(const std::string& /*name*/, base::Deadline /*deadline*/) override { return none(); }
-  base::Result<std::string> read_blob(const std::string& /*digest*/, std::size_t /*limit*/, base::Deadline /*deadline*/) override { return none(); }
-  base::Status fetch_blob(const std::string& /*digest*/, int /*fd*/, std::uint64_t /*limit*/, base::Deadline /*deadline*/) override { return none(); }
+  base::Result<std::string> read_blob(const std::string& /*digest*/, std::size_t /*limit*/, const base::Until& /*until*/) override { return none(); }
+  base::Status fetch_blob(const std::string& /*digest*/, int /*fd*/, std::uint64_t /*limit*/, const base::Until& /*until*/) override { return none(); }
   base::Status ingest_blob(const image::Descriptor& /*blob*/, int /*fd*/, const image::Labels& /*labels*/, base::Deadline /*deadline*/) override { return none(); }
   base::Status hold(base::Deadline /*deadline*/) override { return none(); }
   base::Status release(base::Deadline /*deadline*/) override { return none(); }
