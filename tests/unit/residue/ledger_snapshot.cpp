@@ -30,11 +30,11 @@ TEST_CASE("the copy has tag, boot and journal, tells a held ledger from a free o
     auto ledger = ledger::Ledger::open(scratch.file());
     REQUIRE(ledger.ok());
     tag = ledger->node_tag().value;
+    REQUIRE(ledger->exchange_boot_id("00000000-0000-0000-0000-000000000001").ok());
     REQUIRE(ledger->accept(job(), entry(model::State::kAccepted)).ok());
     const auto journal = ledger->journal_for(kUid);
     REQUIRE(journal->intend({{ItemKind::kNetns, "/run/x", ""}, {ItemKind::kBpfMap, "m", ""}}).ok());
     REQUIRE(journal->created({ItemKind::kNetns, "/run/x", "4:5:6"}).ok());
-    REQUIRE(ledger->exchange_boot_id("00000000-0000-0000-0000-000000000001").ok());
 
     const auto held = cellsweep::read_ledger(scratch.file());
     REQUIRE_MESSAGE(held.ok(), (held.ok() ? "" : held.error().message()));
