@@ -8,7 +8,7 @@ node_up
 short='.spec.activeDeadlineSeconds = 3 | .spec.terminationGracePeriodSeconds = 2'
 vmm_pid() { jq -r .vmm.pid "$node"/run/containerd/state/io.containerd.runtime.v2.task/cellrun/*"$1"/cellrun-vm.json; }
 deadline_of() { jq -r .deadlineBootNs "$node"/run/containerd/state/io.containerd.runtime.v2.task/cellrun/*"$1"/cellrun-vm.json; }
-boot_ns() { awk '{printf "%d\n", $1 * 1000000000}' /proc/uptime; }
+boot_ns() { awk '{printf "%.0f\n", $1 * 1000000000}' /proc/uptime; }
 # Waits for a pid to go and prints how many milliseconds after deadline + grace that was.
 overrun_ms() { # PID DEADLINE_NS
   timeout 60 tail --pid="$1" -s 0.02 -f /dev/null
