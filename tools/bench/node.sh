@@ -8,7 +8,9 @@ node_up() { # LANES, as TOML
   trap node_down EXIT
   trap 'exit 130' INT
   trap 'exit 143' TERM HUP
-  node=$(mktemp -d /tmp/cellrun-bench.XXXXXX)
+  # Not /tmp, which may be a tmpfs, and which a VMM does not see; passable, since the stand-in VMM lies in it.
+  node=$(mktemp -d /var/tmp/cellrun-bench.XXXXXX)
+  chmod 0711 "$node"
   # As on any Debian host, where /run is a tmpfs: what a sync costs there must not be measured as if it were a disk.
   local memory=/run
   [ "$(findmnt --noheadings --output=FSTYPE --target /run)" = tmpfs ] || memory=/dev/shm
