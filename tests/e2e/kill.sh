@@ -19,6 +19,8 @@ ended() { # UID REASON VMM
 for victim in shim vmm containerd; do
   start "$victim" 'sleep 1000'
   vmm=$(jq -r .vmm.pid "$(bundle "$uid")/cellrun-vm.json")
+  [ "$victim" != shim ] || check "the shim's parent, which reaps it, is the keeper" equal \
+    "$(ps -o ppid= -p "$(jq -r .shim.pid "$(bundle "$uid")/cellrun-vm.json")" | tr -d ' ')" "$(jq -r .pid "$node/run/keeper.lock")"
   case $victim in
     shim) kill -KILL "$(jq -r .shim.pid "$(bundle "$uid")/cellrun-vm.json")"; ended "$uid" ShimDied "$vmm" 125 ;;
     vmm) kill -KILL "$vmm"; ended "$uid" VmmCrashed "$vmm" 125 ;;

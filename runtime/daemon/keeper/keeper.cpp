@@ -2,7 +2,9 @@
 
 #include <poll.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/signalfd.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -38,6 +40,14 @@ std::string name(const base::PidFd& process) {
   return "containerd pid=" + std::to_string(process.id().pid);
 }
 
+// containerd too, when it has ended: its pidfd still tells that.
+void reap_children() {
+  siginfo_t info{};
+  do {
+    info.si_pid = 0;
+  } while (::waitid(P_ALL, 0, &info, WEXITED | WNOHANG) == 0 && info.si_pid != 0);
+}
+
 }  // namespace
 
 void ReadyReport::tell(const std::string& line) {
@@ -57,9 +67,14 @@ void ReadyReport::failed(const base::Error& error) {
 }
 
 base::Result<Keeper> Keeper::create(Config config, Lock lock, ReadyReport& report) {
+  // A shim is an orphan by the time it ends. Some hosts' PID 1 reaps orphans once in a second only, and the scan for
+  // residue has to wait until nothing is left of a process.
+  if (::prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0) {
+    return base::Error::from_errno("prctl PR_SET_CHILD_SUBREAPER");
+  }
   sigset_t mask;
   (void)::sigemptyset(&mask);
-  for (const int signo : {SIGTERM, SIGINT, SIGHUP}) {
+  for (const int signo : {SIGTERM, SIGINT, SIGHUP, SIGCHLD}) {
     (void)::sigaddset(&mask, signo);
   }
   if (::sigprocmask(SIG_BLOCK, &mask, nullptr) != 0) {
@@ -76,25 +91,32 @@ base::Result<Keeper> Keeper::create(Config config, Lock lock, ReadyReport& repor
 }
 
 Keeper::Wake Keeper::wait(base::Deadline deadline, bool for_sockets) {
-  std::array<pollfd, 3> polls{{{signals_.get(), POLLIN, 0},
-                               {containerd_.has_value() ? containerd_->fd() : -1, POLLIN, 0},
-                               {for_sockets ? sockets_.fd() : -1, POLLIN, 0}}};
-  if (::poll(polls.data(), polls.size(), deadline.poll_timeout_ms()) <= 0) {
-    return Wake::kTick;
-  }
-  signalfd_siginfo info{};
-  if (polls[0].revents != 0 && ::read(signals_.get(), &info, sizeof info) == sizeof info) {
-    if (info.ssi_signo != SIGHUP) {
-      stopping_ = true;
-      return Wake::kStop;
+  for (;;) {
+    std::array<pollfd, 3> polls{{{signals_.get(), POLLIN, 0},
+                                 {containerd_.has_value() ? containerd_->fd() : -1, POLLIN, 0},
+                                 {for_sockets ? sockets_.fd() : -1, POLLIN, 0}}};
+    if (::poll(polls.data(), polls.size(), deadline.poll_timeout_ms()) <= 0) {
+      return Wake::kTick;
     }
-    return Wake::kCheck;
+    signalfd_siginfo info{};
+    if (polls[0].revents != 0 && ::read(signals_.get(), &info, sizeof info) == sizeof info) {
+      if (info.ssi_signo == SIGHUP) {
+        return Wake::kCheck;
+      }
+      if (info.ssi_signo != SIGCHLD) {
+        stopping_ = true;
+        return Wake::kStop;
+      }
+      reap_children();
+    }
+    if (polls[1].revents != 0) {
+      return Wake::kExited;
+    }
+    if (polls[2].revents != 0) {
+      sockets_.drain();
+      return Wake::kChanged;
+    }
   }
-  if (polls[1].revents != 0) {
-    return Wake::kExited;
-  }
-  sockets_.drain();
-  return Wake::kChanged;
 }
 
 base::Status Keeper::await_answer(base::Deadline deadline) {

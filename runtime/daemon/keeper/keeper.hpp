@@ -26,7 +26,8 @@ class ReadyReport {
 
 class Keeper {
  public:
-  // Blocks TERM, INT and HUP for the process and takes them by signalfd(2).
+  // Blocks TERM, INT, HUP and CHLD for the process, takes them by signalfd(2), and has orphans of containerd (shims) come
+  // to this process, which reaps them.
   // `report` is borrowed and outlives the keeper.
   static base::Result<Keeper> create(Config config, Lock lock, ReadyReport& report);
   // Returns after TERM or INT with containerd gone, or with the reason why it cannot go on: containerd never answered
