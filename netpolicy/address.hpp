@@ -7,6 +7,7 @@
 #include <string>
 
 #include "base/result.hpp"
+#include "model/ipv4.hpp"
 
 namespace cellrund::netpolicy {
 
@@ -28,9 +29,8 @@ inline constexpr std::uint32_t kMaxSlots = 1U << 21U;
 // kInvalidArgument from kMaxSlots on.
 base::Result<CellNetwork> network_of_slot(std::uint32_t slot);
 
-[[nodiscard]] std::string format_ipv4(std::uint32_t host_order);
-// Strict dotted quad: four decimal numbers without leading zeros. kInvalidArgument otherwise.
-base::Result<std::uint32_t> parse_ipv4(std::string_view text);
+using model::format_ipv4;
+using model::parse_ipv4;
 [[nodiscard]] std::string format_mac(const Mac& mac);
 
 }  // namespace cellrund::netpolicy

@@ -5,6 +5,7 @@
 #include <optional>
 #include <utility>
 
+#include "admit/egress_grants.hpp"
 #include "admit/glob.hpp"
 #include "model/quantity.hpp"
 
@@ -163,6 +164,14 @@ base::Result<model::AdmittedJob, Refusal> Admission::admit(model::VerifiedJob&& 
   }
   if (auto refusal = check_amounts(spec, *grant, open_jobs); refusal.has_value()) {
     return std::move(*refusal);
+  }
+  const EgressGrants grants = EgressGrants::from(grant->egress);
+  if (auto refusal = grants.check(spec.egress); refusal.has_value()) {
+    return std::move(*refusal);
+  }
+  if (!spec.egress.rules.empty()) {
+    return Refusal{Reason::kUnsupportedField, "spec.network.egress.rules allows traffic, which is not supported by this version", "remove the rules",
+                   "spec.network.egress.rules"};
   }
   const Lane lane = CR_TRY(choose_lane(spec, policy_));
   if (auto refusal = check_lane(spec, lane); refusal.has_value()) {

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "admit/trust.hpp"
+#include "model/ipv4.hpp"
 #include "model/quantity.hpp"
 
 namespace cellrund::admit {
@@ -36,40 +37,11 @@ bool is_namespace(std::string_view text) {
 }
 bool is_pattern(std::string_view text) { return made_of(text, "._/:@+*-"); }
 
-bool is_cidr(std::string_view text) {
-  std::uint32_t address = 0;
-  for (int i = 0; i < 4; ++i) {
-    const std::size_t end = text.find(i == 3 ? '/' : '.');
-    const std::string_view part = text.substr(0, end);
-    if (end == std::string_view::npos || part.empty() || part.size() > 3 || (part.size() > 1 && part[0] == '0')) {
-      return false;
-    }
-    std::uint32_t value = 0;
-    for (const char c : part) {
-      if (c < '0' || c > '9') {
-        return false;
-      }
-      value = value * 10 + static_cast<std::uint32_t>(c - '0');
-    }
-    if (value > 255) {
-      return false;
-    }
-    address = address << 8U | value;
-    text.remove_prefix(end + 1);
-  }
-  if (text.empty() || text.size() > 2 || (text.size() > 1 && text[0] == '0') ||
-      !std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; })) {
-    return false;
-  }
-  const auto length = static_cast<unsigned>(text.size() == 1 ? text[0] - '0' : (text[0] - '0') * 10 + (text[1] - '0'));
-  return length <= 32 && (length == 0 ? address : static_cast<std::uint32_t>(std::uint64_t{address} << length)) == 0;
-}
-
 bool is_egress(std::string_view text) {
   constexpr std::string_view kPrivate = "private:";
   constexpr std::string_view kWildcard = "wildcard:*.";
   if (text.starts_with(kPrivate)) {
-    return is_cidr(text.substr(kPrivate.size()));
+    return model::parse_ipv4_prefix(text.substr(kPrivate.size())).ok();
   }
   if (text.starts_with(kWildcard)) {
     const std::string_view name = text.substr(kWildcard.size());

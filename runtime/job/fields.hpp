@@ -14,7 +14,7 @@ struct Field {
   std::string_view name;
   FieldKind kind = FieldKind::kValue;
   bool required = false;
-  std::string_view schema;  // JSON Schema of a kValue, a JSON object
+  std::string_view schema;  // JSON Schema of a kValue; of kObjects what the array has besides its items, if anything
 };
 
 [[nodiscard]] std::span<const Field> fields() noexcept;

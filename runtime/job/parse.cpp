@@ -6,6 +6,7 @@
 #include "crypto/dsse.hpp"
 #include "crypto/random.hpp"
 #include "job/parse_container.hpp"
+#include "job/parse_network.hpp"
 #include "job/reader.hpp"
 #include "job/syntax.hpp"
 #include "model/quantity.hpp"
@@ -41,18 +42,6 @@ Read<std::optional<std::uint64_t>> bytes_field(const ObjectReader& object, std::
   return bytes;
 }
 
-Read<std::optional<base::WallTime>> time_field(const ObjectReader& object, std::string_view name) {
-  const auto text = CR_TRY(object.text(name, 64));
-  if (!text.has_value()) {
-    return std::optional<base::WallTime>();
-  }
-  auto time = base::parse_rfc3339(*text);
-  if (!time.ok()) {
-    return schema_invalid(object.at(name), "is no RFC 3339 time in UTC", R"(write it as "2026-11-21T10:00:00Z")");
-  }
-  return std::optional(*time);
-}
-
 Read<std::string> label_field(const ObjectReader& object, std::string_view name) {
   std::string text = CR_TRY(object.required_text(name, 1024));
   if (!is_label(text)) {
@@ -74,9 +63,9 @@ Read<model::Metadata> parse_metadata(const ObjectReader& object, Identity& ident
   identity.name = out.name;
 
   // issuedAt and expiresAt are required: ObjectReader::open() found them.
-  out.issued_at = CR_TRY(time_field(object, "issuedAt")).value_or(base::WallTime{});
-  out.expires_at = CR_TRY(time_field(object, "expiresAt")).value_or(base::WallTime{});
-  out.not_before = CR_TRY(time_field(object, "notBefore")).value_or(out.issued_at);
+  out.issued_at = CR_TRY(object.time("issuedAt")).value_or(base::WallTime{});
+  out.expires_at = CR_TRY(object.time("expiresAt")).value_or(base::WallTime{});
+  out.not_before = CR_TRY(object.time("notBefore")).value_or(out.issued_at);
   if (out.expires_at <= out.issued_at || out.expires_at <= out.not_before) {
     return schema_invalid(object.at("expiresAt"), "is not after issuedAt and notBefore");
   }
@@ -136,41 +125,6 @@ base::Result<base::Unit, Refusal> parse_volumes(const ObjectReader& object, mode
   }
   if (const auto scratch = CR_TRY(object.object("scratch")); scratch.has_value()) {
     spec.scratch_bytes = CR_TRY(bytes_field(*scratch, "size", {64UL * 1024, kTiB})).value_or(spec.scratch_bytes);
-  }
-  return base::Unit{};
-}
-
-base::Result<base::Unit, Refusal> parse_network(const ObjectReader& object, model::JobSpec& spec) {
-  if (const auto egress = CR_TRY(object.object("egress")); egress.has_value()) {
-    // A quota on traffic that is denied altogether holds by itself; it is checked for form only.
-    if (const auto quota = CR_TRY(egress->object("quota")); quota.has_value()) {
-      for (const std::string_view name : {"bytes", "packets", "connections", "dnsQueries", "bytesPerSecond"}) {
-        (void)CR_TRY(quota->integer(name, 0, INT64_MAX));
-      }
-    }
-    const json::Value* rules = egress->find("rules");
-    if (rules != nullptr && !rules->is_null()) {
-      const json::Array* list = rules->as_array();
-      if (list == nullptr) {
-        return schema_invalid(egress->at("rules"), "is not an array");
-      }
-      if (!list->empty()) {
-        return unsupported(egress->at("rules"), "allows traffic, which is not supported by this version");
-      }
-    }
-  }
-  for (const ObjectReader& target : CR_TRY(object.objects("expectBlocked", 64))) {
-    model::ExpectBlocked entry;
-    entry.address = CR_TRY(target.required_text("to", 64));
-    if (!is_ipv4(entry.address)) {
-      return schema_invalid(target.at("to"), "is no IPv4 address", R"(write four numbers, as in "198.51.100.7")");
-    }
-    entry.port = static_cast<std::uint16_t>(CR_TRY(target.required_integer("port", 1, 65535)));
-    entry.protocol = CR_TRY(target.text("protocol", 16)).value_or("tcp");
-    if (entry.protocol != "tcp" && entry.protocol != "udp") {
-      return schema_invalid(target.at("protocol"), "is neither tcp nor udp");
-    }
-    spec.expect_blocked.push_back(std::move(entry));
   }
   return base::Unit{};
 }

@@ -180,6 +180,18 @@ Read<std::int64_t> ObjectReader::required_integer(std::string_view name, std::in
   return *out;
 }
 
+Read<std::optional<base::WallTime>> ObjectReader::time(std::string_view name) const {
+  const auto written = CR_TRY(text(name, 64));
+  if (!written.has_value()) {
+    return std::optional<base::WallTime>();
+  }
+  auto time = base::parse_rfc3339(*written);
+  if (!time.ok()) {
+    return schema_invalid(at(name), "is no RFC 3339 time in UTC", R"(write it as "2026-11-21T10:00:00Z")");
+  }
+  return std::optional(*time);
+}
+
 Read<std::optional<bool>> ObjectReader::boolean(std::string_view name) const {
   const json::Value* value = find(name);
   if (value == nullptr) {

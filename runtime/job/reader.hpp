@@ -28,6 +28,7 @@ class ObjectReader {
   // an unknown key (with the nearest known one as hint) and a missing required one. `value` outlives the reader.
   static Read<ObjectReader> open(const base::json::Value& value, std::string table_path, std::string path);
 
+  [[nodiscard]] const std::string& where() const noexcept { return path_; }  // of the object itself
   [[nodiscard]] std::string at(std::string_view name) const;
   [[nodiscard]] const base::json::Value* find(std::string_view name) const noexcept { return object_->find(name); }
 
@@ -37,6 +38,7 @@ class ObjectReader {
   [[nodiscard]] Read<std::optional<std::vector<std::string>>> texts(std::string_view name, std::size_t max_items,
                                                                     std::size_t max_bytes) const;
   [[nodiscard]] Read<std::optional<std::int64_t>> integer(std::string_view name, std::int64_t low, std::int64_t high) const;
+  [[nodiscard]] Read<std::optional<base::WallTime>> time(std::string_view name) const;  // RFC 3339 in UTC
   [[nodiscard]] Read<std::optional<bool>> boolean(std::string_view name) const;
   [[nodiscard]] Read<model::StringMap> string_map(std::string_view name) const;
 

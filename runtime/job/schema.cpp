@@ -13,16 +13,23 @@ namespace json = base::json;
 
 json::Object object_schema(std::string_view path);  // NOLINT(misc-no-recursion): as deep as the table
 
+json::Value constant(std::string_view text) {
+  auto value = json::parse(text, {});
+  CR_ASSERT(value.ok() && value->as_object() != nullptr);  // the table is a constant of this program
+  return std::move(*value);
+}
+
 json::Value field_schema(const Field& field) {
   switch (field.kind) {
     case FieldKind::kObject: return object_schema(object_path(field));
-    case FieldKind::kObjects:
-      return json::Object{{"type", "array"}, {"items", object_schema(object_path(field))}};
+    case FieldKind::kObjects: {
+      json::Object list = field.schema.empty() ? json::Object{{"type", "array"}} : *constant(field.schema).as_object();
+      list.set("items", object_schema(object_path(field)));
+      return list;
+    }
     case FieldKind::kValue: break;
   }
-  auto schema = json::parse(field.schema, {});
-  CR_ASSERT(schema.ok());  // the table is a constant of this program
-  return std::move(*schema);
+  return constant(field.schema);
 }
 
 json::Object object_schema(std::string_view path) {

@@ -84,24 +84,22 @@ bool is_absolute_path(std::string_view text) noexcept {
   return true;
 }
 
-bool is_ipv4(std::string_view text) noexcept {
-  for (int i = 0; i < 4; ++i) {
-    const std::size_t dot = text.find('.');
-    const std::string_view part = text.substr(0, dot);
-    if (part.empty() || part.size() > 3 || (part.size() > 1 && part.front() == '0') ||
-        !std::all_of(part.begin(), part.end(), is_digit)) {
-      return false;
-    }
-    int value = 0;
-    for (const char c : part) {
-      value = value * 10 + (c - '0');
-    }
-    if (value > 255 || (dot == std::string_view::npos) != (i == 3)) {
-      return false;
-    }
-    text.remove_prefix(i == 3 ? part.size() : dot + 1);
+bool is_dns_name(std::string_view text) noexcept {
+  constexpr std::size_t kLongest = 253;
+  if (text.size() > kLongest || text.find('.') == std::string_view::npos) {
+    return false;
   }
-  return text.empty();
+  while (true) {
+    const std::size_t dot = text.find('.');
+    const std::string_view label = text.substr(0, dot);
+    if (!is_label(label)) {
+      return false;
+    }
+    if (dot == std::string_view::npos) {
+      return !std::all_of(label.begin(), label.end(), is_digit);
+    }
+    text.remove_prefix(dot + 1);
+  }
 }
 
 bool is_capability(std::string_view text) noexcept {

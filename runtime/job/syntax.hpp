@@ -16,7 +16,8 @@ namespace cellrund::job {
 [[nodiscard]] bool is_name(std::string_view text, std::string_view punctuation) noexcept;  // alphanumeric first, 1 to 128
 [[nodiscard]] bool is_env_name(std::string_view text) noexcept;      // POSIX: letter or _, then alphanumerics and _
 [[nodiscard]] bool is_absolute_path(std::string_view text) noexcept; // no empty, "." or ".." part, no control characters
-[[nodiscard]] bool is_ipv4(std::string_view text) noexcept;          // dotted quad without leading zeros
+// A host name in full, RFC 1123: labels between dots, two at least, 253 in all, the last one no number (so no address).
+[[nodiscard]] bool is_dns_name(std::string_view text) noexcept;
 [[nodiscard]] bool is_capability(std::string_view text) noexcept;    // CAP_… of capabilities(7)
 [[nodiscard]] bool is_printable(std::string_view text) noexcept;     // no C0 control characters, no DEL
 [[nodiscard]] std::optional<int> parse_signal(std::string_view text) noexcept;

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/clock.hpp"
+#include "model/egress.hpp"
 
 namespace cellrund::model {
 
@@ -92,6 +93,7 @@ struct JobSpec {
   std::chrono::seconds termination_grace{5};
   int stop_signal = 15;
   std::uint64_t scratch_bytes = 64ULL << 20U;
+  EgressPolicy egress;
   std::vector<ExpectBlocked> expect_blocked;
   Logs logs;
 };

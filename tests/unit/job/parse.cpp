@@ -85,8 +85,30 @@ TEST_CASE("absent fields take their defaults") {
 TEST_CASE("no rules, null and an empty list all mean that nothing is allowed") {
   for (const char* egress : {"-", "{}", R"({"rules":null})", R"({"rules":[]})"}) {
     CAPTURE(egress);
-    CHECK(job::parse_spec(edited(job::test::minimal(), "spec.network.egress", egress)).ok());
+    const auto spec = job::parse_spec(edited(job::test::minimal(), "spec.network.egress", egress));
+    REQUIRE(spec.ok());
+    CHECK(spec->egress.rules.empty());
   }
+}
+
+TEST_CASE("rules and quota are read as they are written") {
+  const auto spec = job::parse_spec(edited(job::test::minimal(), "spec.network.egress",
+                                           R"({"rules":[{"to":{"cidr":"203.0.113.0/24"},"ports":[443,5432],"protocol":"udp","expiresAt":"2099-01-01T00:00:00Z"},
+                                               {"to":{"cidr":"0.0.0.0/0"},"ports":[1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,65535]}],
+                                               "quota":{"bytes":10485760,"packets":0,"connections":50,"dnsQueries":20,"bytesPerSecond":1}})"));
+  REQUIRE(spec.ok());
+  REQUIRE(spec->egress.rules.size() == 2);
+  const model::EgressRule& first = spec->egress.rules[0];
+  CHECK(first.to.text() == "203.0.113.0/24");
+  CHECK(first.ports == std::vector<std::uint16_t>{443, 5432});
+  CHECK(first.protocol == model::Transport::kUdp);
+  CHECK(first.expires_at.has_value());
+  CHECK(spec->egress.rules[1].protocol == model::Transport::kTcp);
+  CHECK_FALSE(spec->egress.rules[1].expires_at.has_value());
+  CHECK(spec->egress.quota.bytes == 10485760);
+  CHECK(spec->egress.quota.packets == 0);
+  CHECK(spec->egress.quota.connections == 50);
+  CHECK(spec->egress.quota.bytes_per_second == 1);
 }
 
 TEST_CASE("values at their bounds are accepted") {

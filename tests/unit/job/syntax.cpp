@@ -23,14 +23,17 @@ TEST_CASE("repositories are those of the distribution spec") {
   CHECK_FALSE(job::parse_image(std::string(256, 'a') + pin, "f").ok());
 }
 
-TEST_CASE("IPv4 addresses have one spelling") {
-  for (const char* good : {"0.0.0.0", "198.51.100.7", "255.255.255.255"}) {
-    CHECK(job::is_ipv4(good));
+TEST_CASE("host names are full names, and no addresses") {
+  for (const char* good : {"example.com", "a.b", "api-1.example.com", "xn--bcher-kva.example", "1.example"}) {
+    CAPTURE(good);
+    CHECK(job::is_dns_name(good));
   }
-  for (const char* bad : {"", "1.2.3", "1.2.3.4.5", "1.2.3.256", "01.2.3.4", "1.2.3.4 ", " 1.2.3.4", "1.2.3.4/32", "1..3.4", "1.2.3.", "0x1.2.3.4",
-                          "::1", "::ffff:1.2.3.4", "1.2.3.4.", "16909060", "1.2.3.0004"}) {
+  for (const std::string& bad : {std::string(), std::string("localhost"), std::string("example.com."), std::string(".com"), std::string("a..b"),
+                                 std::string("-a.b"), std::string("a-.b"), std::string("A.example"), std::string("a_b.example"), std::string("1.2.3.4"),
+                                 std::string("*.example.com"), std::string("a b.example"), std::string("b\xc3\xbc.example"), std::string(64, 'a') + ".b",
+                                 std::string(252, 'a') + ".b"}) {
     CAPTURE(bad);
-    CHECK_FALSE(job::is_ipv4(bad));
+    CHECK_FALSE(job::is_dns_name(bad));
   }
 }
 

@@ -1,0 +1,90 @@
+#include "admit/egress_grants.hpp"
+
+#include <algorithm>
+
+#include "model/address_ranges.hpp"
+
+namespace cellrund::admit {
+namespace {
+
+using model::Ipv4Prefix;
+
+template <std::size_t N>
+const model::AddressRange* range_around(const std::array<model::AddressRange, N>& ranges, const Ipv4Prefix& prefix) {
+  const model::AddressRange* found = nullptr;
+  for (const model::AddressRange& range : ranges) {
+    if (range.prefix.contains(prefix) && (found == nullptr || range.prefix.length > found->prefix.length)) {
+      found = &range;
+    }
+  }
+  return found;
+}
+
+model::Refusal denied(std::size_t rule, const Ipv4Prefix& to, const std::string& why, std::string hint) {
+  std::string field = model::rule_field(rule) + ".to.cidr";
+  std::string message = field + " " + to.text() + " " + why;
+  return {model::Reason::kPolicyDenied, std::move(message), std::move(hint), std::move(field)};
+}
+
+}  // namespace
+
+EgressGrants EgressGrants::from(std::span<const std::string> entries) {
+  constexpr std::string_view kPrivate = "private:";
+  EgressGrants out;
+  for (const std::string& entry : entries) {
+    if (entry == "public") {
+      out.public_ = true;
+    } else if (entry.starts_with(kPrivate)) {
+      if (const auto range = model::parse_ipv4_prefix(std::string_view(entry).substr(kPrivate.size())); range.ok()) {
+        out.private_.push_back(*range);
+      }
+    }
+  }
+  return out;
+}
+
+std::optional<model::Refusal> EgressGrants::check(const model::EgressPolicy& policy) const {
+  for (std::size_t i = 0; i < policy.rules.size(); ++i) {
+    const Ipv4Prefix& to = policy.rules[i].to;
+    if (const auto* never = range_around(model::kNeverReached, to); never != nullptr) {
+      return denied(i, to, "can never be reached: it is " + std::string(never->name), "remove the rule");
+    }
+    if (range_around(model::kPrivateRanges, to) != nullptr) {
+      if (std::none_of(private_.begin(), private_.end(), [&](const Ipv4Prefix& range) { return range.contains(to); })) {
+        return denied(i, to, "is private, and the signing key may not open it",
+                      "have \"private:" + to.text() + "\" added to the key's egress list");
+      }
+    } else if (!public_) {
+      return denied(i, to, "is public, and the signing key may not open it", "have \"public\" added to the key's egress list");
+    }
+  }
+  return std::nullopt;
+}
+
+std::vector<model::Relaxation> EgressGrants::relaxations_for(const model::EgressPolicy& policy) const {
+  std::vector<model::Relaxation> out;
+  const auto any_rule = [&](auto holds) { return std::any_of(policy.rules.begin(), policy.rules.end(), holds); };
+  if (public_ && any_rule([](const auto& rule) { return range_around(model::kPrivateRanges, rule.to) == nullptr; })) {
+    out.emplace_back(model::AllowPublic());
+  }
+  std::vector<Ipv4Prefix> opened;
+  for (const Ipv4Prefix& range : private_) {
+    for (const model::AddressRange& block : model::kPrivateRanges) {
+      if (!block.prefix.overlaps(range)) {
+        continue;
+      }
+      const Ipv4Prefix both = block.prefix.contains(range) ? range : block.prefix;
+      if (any_rule([&](const auto& rule) { return rule.to.overlaps(both); })) {
+        opened.push_back(both);
+      }
+    }
+  }
+  std::sort(opened.begin(), opened.end());
+  opened.erase(std::unique(opened.begin(), opened.end()), opened.end());
+  for (const Ipv4Prefix& range : opened) {
+    out.emplace_back(model::AllowPrivate(range));
+  }
+  return out;
+}
+
+}  // namespace cellrund::admit
