@@ -32,40 +32,65 @@ enum cr_state {
  * numbers are part of no stored format: records carry the names (netpolicy/classifier.hpp).
  */
 enum cr_reason {
-  CR_NOT_ENFORCING = 0,   /* state is UNSET: the filter was not armed */
-  CR_KILLED = 1,          /* state is KILLED: teardown or kill switch */
-  CR_VLAN = 2,            /* any VLAN tag, in metadata or in the frame, VID 0 included */
-  CR_TRUNCATED = 3,       /* a header does not fit into the frame */
-  CR_SOURCE_MAC = 4,      /* not the cell's own */
-  CR_ARP = 5,
-  CR_IPV6 = 6,
-  CR_ETHERTYPE = 7,       /* neither IPv4 nor one of the above */
-  CR_GROUP_MAC = 8,       /* multicast or broadcast at layer 2 */
-  CR_DESTINATION_MAC = 9, /* not the gateway's */
-  CR_MALFORMED = 10,      /* IPv4 header that contradicts itself or the frame */
-  CR_IP_OPTIONS = 11,
-  CR_TTL = 12,            /* would expire at the router */
-  CR_FRAGMENT = 13,       /* first or later */
-  CR_SOURCE_ADDRESS = 14, /* not the cell's own */
-  CR_BROADCAST = 15,      /* 255.255.255.255 */
-  CR_MULTICAST = 16,      /* 224.0.0.0/4 */
-  CR_RESERVED = 17,       /* 240.0.0.0/4 */
-  CR_THIS_NETWORK = 18,   /* 0.0.0.0/8 */
-  CR_LOOPBACK = 19,       /* 127.0.0.0/8 */
-  CR_METADATA = 20,       /* 169.254.169.254 */
-  CR_LINK_LOCAL = 21,     /* 169.254.0.0/16 */
-  CR_CELL_NETWORK = 22,   /* 100.64.0.0/10: the gateway and the other cells */
-  CR_ICMP = 23,
-  CR_PROTOCOL = 24,       /* neither TCP nor UDP */
-  CR_DEFAULT_DENY = 25,   /* well-formed, and no rule allows it */
-  CR_INBOUND = 26,        /* to the cell, and of no flow that the cell opened */
-  CR_REASONS = 27,
+  CR_NOT_ENFORCING = 0,   /* state is UNSET, or a map was not filled: the filter was not armed */
+  CR_KILLED = 1,          /* state is KILLED: teardown, or the proof of the filter failed */
+  CR_KILL_SWITCH = 2,     /* the node's kill switch is engaged */
+  CR_VLAN = 3,            /* any VLAN tag, in metadata or in the frame, VID 0 included */
+  CR_TRUNCATED = 4,       /* a header does not fit into the frame */
+  CR_SOURCE_MAC = 5,      /* not the cell's own */
+  CR_ARP = 6,
+  CR_IPV6 = 7,
+  CR_ETHERTYPE = 8,       /* neither IPv4 nor one of the above */
+  CR_GROUP_MAC = 9,       /* multicast or broadcast at layer 2 */
+  CR_DESTINATION_MAC = 10, /* not the gateway's */
+  CR_MALFORMED = 11,      /* IPv4 header that contradicts itself or the frame */
+  CR_IP_OPTIONS = 12,
+  CR_TTL = 13,            /* would expire at the router */
+  CR_FRAGMENT = 14,       /* first or later */
+  CR_SOURCE_ADDRESS = 15, /* not the cell's own */
+  CR_ICMP = 16,
+  CR_PROTOCOL = 17,       /* neither TCP nor UDP */
+  /* From the deny map, which is asked before the allow map: no rule opens these. */
+  CR_BROADCAST = 18,      /* 255.255.255.255 */
+  CR_MULTICAST = 19,      /* 224.0.0.0/4 */
+  CR_RESERVED = 20,       /* 240.0.0.0/4 */
+  CR_THIS_NETWORK = 21,   /* 0.0.0.0/8 */
+  CR_LOOPBACK = 22,       /* 127.0.0.0/8 */
+  CR_METADATA = 23,       /* 169.254.169.254 and its like */
+  CR_LINK_LOCAL = 24,     /* 169.254.0.0/16 */
+  CR_CELL_NETWORK = 25,   /* 100.64.0.0/10: the other cells */
+  CR_ROUTER = 26,         /* the cell's gateway */
+  CR_HOST = 27,           /* an address of the host */
+  CR_PRIVATE = 28,        /* RFC 1918 and the like, without a grant */
+  /* From the allow map on. */
+  CR_DEFAULT_DENY = 29,   /* well-formed, and no rule allows it */
+  CR_EXPIRED = 30,        /* the rule that allows it has expired */
+  CR_TCP_STATE = 31,      /* TCP of no flow, and no SYN that would open one */
+  CR_LEASE = 32,          /* the daemon has not renewed the cell's lease */
+  CR_RATE = 33,           /* above bytesPerSecond */
+  CR_QUOTA = 34,          /* the job has used up its quota; from then on for good */
+  CR_FLOW_TABLE = 35,     /* the flow table takes no more */
+  /* What is sent to the cell. */
+  CR_INBOUND_FRAME = 36,    /* not a plain IPv4 frame from the gateway to the cell */
+  CR_INBOUND_HEADER = 37,   /* IPv4, TCP or UDP header in disorder, a fragment, or not the cell's address */
+  CR_INBOUND_ICMP = 38,
+  CR_INBOUND_PROTOCOL = 39, /* neither TCP nor UDP */
+  CR_INBOUND = 40,          /* of no flow that the cell opened */
+  CR_REASONS = 41,
 };
 
-/* Slots of the per-CPU counter map: one per reason, then what the decision map could not take. */
+/* What else a packet may be counted as. Only the first is a decision of its own: it opens a flow. */
+enum cr_pass {
+  CR_ALLOWED = CR_REASONS,         /* from the cell, opened a flow */
+  CR_ESTABLISHED = CR_REASONS + 1, /* from the cell, of an open flow */
+  CR_REPLY = CR_REASONS + 2,       /* to the cell, of an open flow */
+  CR_VERDICTS = CR_REASONS + 3,
+};
+
+/* Slots of the per-CPU counter map: one per verdict, then what the decision map could not take. */
 enum cr_counter {
-  CR_COUNTER_SUPPRESSED = CR_REASONS,
-  CR_COUNTERS = CR_REASONS + 1,
+  CR_COUNTER_SUPPRESSED = CR_VERDICTS,
+  CR_COUNTERS = CR_VERDICTS + 1,
 };
 
 struct cr_count {
@@ -73,20 +98,90 @@ struct cr_count {
   cr_u64 bytes; /* as on the wire, Ethernet header included */
 };
 
+#define CR_UNLIMITED 0xffffffffffffffffull
+#define CR_NEVER 0xffffffffffffffffull /* of a time: does not come */
+
 /* The cell's constants. A frozen map that no program can write: the verifier treats its content as immediate values. */
 struct cr_config {
   cr_u8 cell_mac[6];
   cr_u8 gateway_mac[6];
   cr_u8 cell_address[4]; /* network byte order, hence bytes */
-  cr_u32 allow_mark;     /* what nftables lets pass; drawn per boot, for rules that allow */
+  cr_u32 allow_mark;     /* what nftables lets pass; drawn per boot */
+  cr_u32 reserved;
+  cr_u64 max_bytes; /* of both directions, Ethernet header included; CR_UNLIMITED: no limit, as in the next ones */
+  cr_u64 max_packets;
+  cr_u64 max_connections; /* flows opened */
+  cr_u64 bytes_per_second;
 };
 
-/* One denied attempt: packets that agree in these four. */
+/* Deny map (LPM trie, frozen): where no cell may send, whatever a rule says. The longest prefix decides. */
+struct cr_deny_key {
+  cr_u32 prefix_length;
+  cr_u8 address[4];
+};
+struct cr_deny {
+  cr_u32 reason; /* CR_REASONS: not denied here. 0.0.0.0/0 is always present, so a miss means an unfilled map */
+};
+
+/* Allow map (LPM trie, frozen): protocol and port exactly, then the longest prefix of the address. */
+#define CR_ALLOW_EXACT_BITS 32 /* of the key, in front of the address */
+struct cr_allow_key {
+  cr_u32 prefix_length; /* CR_ALLOW_EXACT_BITS + that of the address */
+  cr_u8 protocol;
+  cr_u8 zero;
+  cr_u8 port[2]; /* network byte order */
+  cr_u8 address[4];
+};
+struct cr_allow {
+  cr_u64 expires_ns; /* CLOCK_BOOTTIME */
+  cr_u32 rule;       /* index in the jobspec */
+  cr_u32 reserved;
+};
+
+/* Flow table (LRU hash of the cell's own): what the cell opened, seen from its side. */
+struct cr_flow_key {
+  cr_u8 address[4]; /* the far end */
+  cr_u16 port;      /* of the far end; ports in host byte order */
+  cr_u16 cell_port;
+  cr_u8 protocol;
+  cr_u8 zero[3];
+};
+struct cr_flow {
+  cr_u64 expires_ns; /* of the rule that allowed it */
+  cr_u64 last_ns;    /* when its last packet passed */
+  cr_u64 idle_ns;    /* it ends this long after its last packet */
+  cr_u32 epoch;      /* cr_node.epoch when it was opened; of another epoch it is void */
+  cr_u32 rule;
+};
+#define CR_MAX_FLOWS 4096
+#define CR_IDLE_TCP_NS (600ull * 1000000000)
+#define CR_IDLE_UDP_NS (60ull * 1000000000)
+#define CR_IDLE_CLOSING_NS (10ull * 1000000000) /* TCP after a FIN or RST of either side */
+
+/* Value 0 of the usage map, which the programs alone write. */
+struct cr_usage {
+  cr_u64 bytes, packets, connections; /* passed; never above the limits */
+  cr_u64 exhausted;                   /* 1 from the first packet on that the quota stopped */
+  cr_u64 paid_until_ns;               /* bytesPerSecond: until when the bytes that passed use up the line */
+};
+#define CR_RATE_BURST_NS 1000000000ull /* how far ahead of the clock bytes may be */
+#define CR_RATE_ATTEMPTS 4             /* to book a packet beside other CPUs; then it is dropped */
+
+/* Value 0 of the node's map, one for all cells. */
+struct cr_node {
+  cr_u32 kill_switch; /* anything but 0: engaged */
+  cr_u32 epoch;       /* grows when the switch is engaged: no flow from before is ever continued */
+};
+
+/* Value 0 of the lease map, written by the daemon: until when (CLOCK_BOOTTIME, ns) rules hold. */
+typedef cr_u64 cr_lease;
+
+/* One decision: packets that agree in these four. */
 struct cr_decision_key {
   cr_u8 address[4]; /* the far end; 0.0.0.0 unless the IPv4 header was read */
-  cr_u16 port;      /* destination port, host byte order; 0 unless TCP's or UDP's was read */
+  cr_u16 port;      /* of the far end, host byte order; 0 unless TCP's or UDP's was read */
   cr_u8 protocol;   /* of the IPv4 header; 0 unless it was read */
-  cr_u8 reason;
+  cr_u8 reason; /* cr_reason, or CR_ALLOWED */
 };
 
 struct cr_decision {

@@ -58,7 +58,7 @@ base::Result<std::vector<std::pair<cr_decision_key, cr_decision>>> read_decision
 }  // namespace
 
 std::uint64_t Account::counted() const noexcept {
-  return std::accumulate(packets.begin(), packets.end(), std::uint64_t{0});
+  return std::accumulate(packets.begin(), packets.begin() + CR_ALLOWED + 1, std::uint64_t{0});
 }
 
 base::Result<Account> read_account(int counters_fd, int decisions_fd) {
@@ -74,14 +74,23 @@ base::Result<Account> read_account(int counters_fd, int decisions_fd) {
       break;
     }
   }
-  std::copy_n(before.begin(), CR_REASONS, account.packets.begin());
+  std::copy_n(before.begin(), CR_VERDICTS, account.packets.begin());
   account.suppressed = before[CR_COUNTER_SUPPRESSED];
   return account;
 }
 
+base::Result<cr_usage> read_usage(int usage_fd) {
+  const std::uint32_t zero = 0;
+  cr_usage usage{};
+  if (::bpf_map_lookup_elem(usage_fd, &zero, &usage) != 0) {
+    return Error::from_errno("read egress usage");
+  }
+  return usage;
+}
+
 void fill_account(const Account& account, model::EgressFacts& facts) {
   facts.counters.clear();
-  for (unsigned reason = 0; reason < CR_REASONS; ++reason) {
+  for (unsigned reason = 0; reason < CR_VERDICTS; ++reason) {
     if (account.packets[reason] != 0) {
       facts.counters.emplace_back(reason_name(reason), account.packets[reason]);
     }
@@ -108,7 +117,7 @@ void fill_account(const Account& account, model::EgressFacts& facts) {
       out.destination = format_ipv4(address);
     }
     out.port = key.port;
-    out.verdict = "denied";
+    out.verdict = key.reason == CR_ALLOWED ? "allowed" : "denied";
     out.reason = reason_name(key.reason);
     out.count = decision.count;
     facts.seen += decision.count;

@@ -189,7 +189,7 @@ base::Status read_back(const Attachment& expected, const std::string& pin_dir, R
     CR_CHECK(expect_programs(CR_TRY(rtnl.tc_filters(expected.ifindex, TC_H_MIN_INGRESS)), out, "clsact ingress"));
     CR_CHECK(expect_programs(CR_TRY(rtnl.tc_filters(expected.ifindex, TC_H_MIN_EGRESS)), in, "clsact egress"));
   }
-  const base::UniqueFd control = CR_TRY(open_pin(pin_dir + "/" + kPinControl));
+  const base::UniqueFd control = CR_TRY(open_pin(map_pin(pin_dir, MapRole::kControl)));
   cr_control state{};
   const std::uint32_t zero = 0;
   if (::bpf_map_lookup_elem(control.get(), &zero, &state) != 0) {

@@ -4,14 +4,21 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/result.hpp"
 #include "netpolicy/filter.hpp"
-#include "netpolicy/router.hpp"
 #include "netpolicy/rtnl.hpp"
 
 namespace cellrund::netpolicy {
+
+// How the filter is attached: tcx links (kernel 6.6 and later), or filters on a clsact qdisc. kAuto takes tcx where the
+// kernel has it; what was taken stands in the evidence. tcx survives the removal of qdiscs and is held by pinned links;
+// clsact attaches and goes without waiting for RCU grace periods, which counts on machines whose CPUs are all taken.
+enum class Attach { kAuto, kTcx, kClsact };
+[[nodiscard]] std::string_view to_string(Attach attach) noexcept;
+base::Result<Attach> parse_attach(std::string_view text);
 
 // What is attached where, by kernel identity.
 struct Attachment {

@@ -60,27 +60,46 @@ std::uint32_t address_of(const cr_config& config) {
   return ntohl(wire);
 }
 
-base::Result<std::vector<base::Bytes>> frames_out(const cr_config& config,
-                                                  std::span<const model::ExpectBlocked> expect_blocked) {
+struct Probe {
+  base::Bytes frame;
+  unsigned verdict;  // that it deserves
+};
+
+// As if the lease had been given: what a rule allows must not pass for blocked because nothing is allowed yet.
+Conditions as_armed() {
+  return {CR_STATE_ENFORCE, {}, static_cast<std::uint64_t>(base::BootTime::now().ns), CR_NEVER};
+}
+
+base::Result<std::vector<Probe>> probes_out(const cr_config& config, const CompiledPolicy& policy,
+                                            std::span<const model::ExpectBlocked> expect_blocked) {
   FrameSpec spec;
   std::memcpy(spec.source_mac.data(), config.cell_mac, spec.source_mac.size());
   std::memcpy(spec.destination_mac.data(), config.gateway_mac, spec.destination_mac.size());
   spec.source = address_of(config);
   spec.source_port = kSourcePort;
-  std::vector<base::Bytes> frames;
+  std::vector<Probe> probes;
   const auto add = [&](std::uint32_t destination, std::uint16_t port, std::uint8_t protocol) {
     spec.destination = destination;
     spec.destination_port = port;
     spec.protocol = protocol;
-    frames.push_back(build_frame(spec));
+    base::Bytes frame = build_frame(spec);
+    const Classified expected = Classifier(config, policy).out(frame, as_armed());
+    if (!expected.passes()) {
+      probes.push_back({std::move(frame), expected.verdict});
+    }
+    return !expected.passes();
   };
   for (const model::ExpectBlocked& target : expect_blocked) {
-    add(CR_TRY(parse_ipv4(target.address)), target.port, target.protocol == "tcp" ? kTcp : kUdp);
+    if (!add(CR_TRY(parse_ipv4(target.address)), target.port, target.protocol == "tcp" ? kTcp : kUdp)) {
+      return Error(Errc::kFailedPrecondition, "canary: spec.network.expectBlocked names " + target.address + ":" +
+                                                  std::to_string(target.port) + "/" + target.protocol +
+                                                  ", which a rule of the same job allows");
+    }
   }
-  add(0xa9fea9fe, 80, kTcp);  // 169.254.169.254, cloud metadata
-  add(0xc6336435, 53, kUdp);  // 198.51.100.53 (RFC 5737), DNS
-  add(0xc0000201, 9, kUdp);   // 192.0.2.1 (RFC 5737), discard
-  return frames;
+  (void)add(0xa9fea9fe, 80, kTcp);  // 169.254.169.254, cloud metadata: no policy allows it
+  (void)add(0xc6336435, 53, kUdp);  // 198.51.100.53 (RFC 5737), DNS
+  (void)add(0xc0000201, 9, kUdp);   // 192.0.2.1 (RFC 5737), discard
+  return probes;
 }
 
 base::Bytes frame_in(const cr_config& config) {
@@ -105,22 +124,23 @@ base::Result<base::UniqueFd> open_packet_socket() {
 }
 
 base::Result<CanaryResult> run_canary(const CanarySide& cell, const CanarySide& router, const cr_config& config,
-                                      int counters_fd, int decisions_fd,
+                                      const CompiledPolicy& policy, int counters_fd, int decisions_fd,
                                       std::span<const model::ExpectBlocked> expect_blocked, base::Deadline deadline) {
+  const std::vector<Probe> probes = CR_TRY(probes_out(config, policy, expect_blocked));
   CR_CHECK(bind_behind(cell));
   CR_CHECK(bind_behind(router));
   const Account before = CR_TRY(read_account(counters_fd, decisions_fd));
-  std::array<std::uint64_t, CR_REASONS> expected = before.packets;
+  std::array<std::uint64_t, CR_VERDICTS> expected = before.packets;
 
   CanaryResult result;
-  for (const base::Bytes& frame : CR_TRY(frames_out(config, expect_blocked))) {
-    CR_CHECK(send_frame(cell, frame));
-    ++expected.at(classify_out(frame, config, CR_STATE_ENFORCE).reason);
+  for (const Probe& probe : probes) {
+    CR_CHECK(send_frame(cell, probe.frame));
+    ++expected.at(probe.verdict);
     ++result.sent;
   }
   const base::Bytes inbound = frame_in(config);
   CR_CHECK(send_frame(router, inbound));
-  ++expected.at(classify_in(inbound, CR_STATE_ENFORCE).reason);
+  ++expected.at(Classifier(config, policy).in(inbound, as_armed()).verdict);
   ++result.sent;
 
   // Frames cross the veth pair in softirq context, usually before send() returns. Each is counted before it could reach

@@ -1,4 +1,4 @@
-// The canary: frames that no policy allows, sent on the real path before anything runs in the cell. Proven is that each
+// The canary: frames that the policy does not allow, sent on the real path before anything runs in the cell. Proven is that each
 // was counted by the filter under the reason it deserves, and that none came out behind it.
 //
 // "Behind it" is a packet socket bound to one interface and to IPv4: the kernel hands frames to such sockets after the
@@ -13,6 +13,7 @@
 #include "base/result.hpp"
 #include "ebpf/egress_abi.h"
 #include "model/job_spec.hpp"
+#include "netpolicy/policy.hpp"
 
 namespace cellrund::netpolicy {
 
@@ -31,8 +32,10 @@ struct CanaryResult {
 };
 
 // Both ends must be up and otherwise silent. kFailedPrecondition when a frame came through or was not counted exactly.
+// A frame of our own that the policy lets through is left out; an expected target that it lets through is a failure, and
+// nothing is sent then.
 base::Result<CanaryResult> run_canary(const CanarySide& cell, const CanarySide& router, const cr_config& config,
-                                      int counters_fd, int decisions_fd,
+                                      const CompiledPolicy& policy, int counters_fd, int decisions_fd,
                                       std::span<const model::ExpectBlocked> expect_blocked, base::Deadline deadline);
 
 }  // namespace cellrund::netpolicy

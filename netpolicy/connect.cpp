@@ -6,8 +6,10 @@
 #include "netpolicy/attach.hpp"
 #include "netpolicy/canary.hpp"
 #include "netpolicy/firewall.hpp"
+#include "netpolicy/host_addresses.hpp"
 #include "netpolicy/names.hpp"
 #include "netpolicy/netns.hpp"
+#include "netpolicy/policy_maps.hpp"
 #include "netpolicy/router.hpp"
 #include "netpolicy/router_state.hpp"
 #include "netpolicy/rtnl.hpp"
@@ -26,20 +28,26 @@ struct Made {
   base::UniqueFd netns;
   std::string netns_cookie;  // ":N", or empty before kernel 5.14
   Attachment attachment;
-  std::array<std::uint32_t, 4> maps{};  // config, control, counters, decisions
+  std::array<std::uint32_t, kCellMaps.size()> maps{};
   base::BootTime read_back;
   CanaryResult canary;
 };
 
-cr_config config_of(const CellNetwork& network, std::uint32_t allow_mark) {
-  cr_config config{};
-  std::copy(kCellMac.begin(), kCellMac.end(), config.cell_mac);
-  std::copy(kGatewayMac.begin(), kGatewayMac.end(), config.gateway_mac);
-  for (unsigned i = 0; i < 4; ++i) {
-    config.cell_address[i] = static_cast<cr_u8>(network.cell >> (24U - 8U * i));
+// Where rules that expire find the clock that nobody sets.
+std::int64_t boot_offset_ns() {
+  constexpr std::int64_t kSecond = 1'000'000'000;
+  const base::WallTime wall = base::WallTime::now();
+  return base::BootTime::now().ns - (wall.seconds * kSecond + wall.nanos);
+}
+
+// The maps hold the compiled policy and nothing else.
+base::Status expect_policy(const LoadedFilter& filter, const CompiledPolicy& policy) {
+  const std::string found = CR_TRY(
+      read_policy_digest(filter.map(MapRole::kDeny).fd.get(), filter.map(MapRole::kAllow).fd.get()));
+  if (found != map_digest(policy.deny, policy.allow)) {
+    return base::Error(base::Errc::kFailedPrecondition, "egress filter: the maps do not hold the compiled policy");
   }
-  config.allow_mark = allow_mark;
-  return config;
+  return base::ok();
 }
 
 base::Status set_up(Spare& network, const CellNetwork& addresses, const AttachedFilter& filter) {
@@ -62,10 +70,11 @@ model::Inventory intent(const model::CellName& name, const std::string& run_dir,
   model::Inventory items{
       {ItemKind::kNetns, cell_netns(run_dir, name), ""},  {ItemKind::kLink, name.host_link(), ""},
       {ItemKind::kBpfPin, pin_dir(run_dir, name), ""},    {ItemKind::kBpfProgram, program_out_name(name), ""},
-      {ItemKind::kBpfProgram, program_in_name(name), ""}, {ItemKind::kBpfMap, config_name(name), ""},
-      {ItemKind::kBpfMap, control_name(name), ""},        {ItemKind::kBpfMap, counters_name(name), ""},
-      {ItemKind::kBpfMap, decisions_name(name), ""},
+      {ItemKind::kBpfProgram, program_in_name(name), ""},
   };
+  for (std::size_t i = 0; i < kCellMaps.size(); ++i) {
+    items.push_back({ItemKind::kBpfMap, map_name(name, i), ""});
+  }
   if (attach == Attach::kTcx) {
     items.push_back({ItemKind::kBpfLink, name.host_link() + "/ingress", ""});
     items.push_back({ItemKind::kBpfLink, name.host_link() + "/egress", ""});
@@ -88,17 +97,16 @@ std::string text(const base::FileId& id) {
 base::Status write_identities(const model::CellName& name, const std::string& run_dir, const base::FileId& router,
                               const Made& made, model::Journal& journal) {
   const Attachment& attached = made.attachment;
-  const model::Inventory items{
+  model::Inventory items{
       {ItemKind::kNetns, cell_netns(run_dir, name), text(CR_TRY(base::file_id(made.netns.get()))) + made.netns_cookie},
       {ItemKind::kLink, name.host_link(), std::to_string(made.attachment.ifindex) + "@" + text(router)},
       {ItemKind::kBpfPin, pin_dir(run_dir, name), text(CR_TRY(base::file_id(pin_dir(run_dir, name))))},
       {ItemKind::kBpfProgram, program_out_name(name), std::to_string(attached.program_out)},
       {ItemKind::kBpfProgram, program_in_name(name), std::to_string(attached.program_in)},
-      {ItemKind::kBpfMap, config_name(name), std::to_string(made.maps[0])},
-      {ItemKind::kBpfMap, control_name(name), std::to_string(made.maps[1])},
-      {ItemKind::kBpfMap, counters_name(name), std::to_string(made.maps[2])},
-      {ItemKind::kBpfMap, decisions_name(name), std::to_string(made.maps[3])},
   };
+  for (std::size_t i = 0; i < kCellMaps.size(); ++i) {
+    items.push_back({ItemKind::kBpfMap, map_name(name, i), std::to_string(made.maps[i])});
+  }
   for (const InventoryItem& item : items) {
     CR_CHECK(journal.created(item));
   }
@@ -112,30 +120,35 @@ base::Status write_identities(const model::CellName& name, const std::string& ru
 }  // namespace
 
 base::Result<NetworkedCell> Router::connect(const model::CellName& name, model::Journal& journal,
-                                            std::span<const model::ExpectBlocked> expect_blocked) const {
+                                            const NetworkPlan& plan) const {
   const std::string& run_dir = state_->options.run_dir;
   const CellNetwork network = CR_TRY(network_of_slot(name.slot));
-  const cr_config config = config_of(network, state_->allow_mark);
+  const cr_config config = make_config(network.cell, state_->allow_mark, plan.egress.quota);
+  const CompiledPolicy policy =
+      compile(plan.egress, plan.relaxations, {network.gateway, CR_TRY(host_addresses()), boot_offset_ns()});
   CR_CHECK(journal.intend(intent(name, run_dir, state_->attach)));
 
   Spare spare = CR_TRY(state_->spares->take().context("connect " + name.marker()));
   auto built = in_netns(state_->netns.get(), [&]() -> base::Result<Made> {
     CR_CHECK(bind_netns(spare.netns.get(), cell_netns(run_dir, name)));
     CR_CHECK(spare.router.rtnl.rename(spare.router.ifindex, name.host_link()));
-    const LoadedFilter filter = CR_TRY(state_->program.load(name, config));
+    const LoadedFilter filter = CR_TRY(state_->program.load(name, config, policy, state_->node_map.get()));
     const AttachedFilter attached = CR_TRY(attach_filter(filter, state_->attach, spare.router.ifindex, spare.hooks,
                                                          pin_dir(run_dir, name), spare.router.rtnl));
+    CR_CHECK(expect_policy(filter, policy));
     CR_CHECK(expect_firewall(state_->firewall));
     Made made;
     made.read_back = base::BootTime::now();
     CR_CHECK(set_up(spare, network, attached));
     made.canary = CR_TRY(run_canary(
         {spare.cell.packets.get(), spare.cell.ifindex}, {spare.router.packets.get(), spare.router.ifindex}, config,
-        filter.counters().fd.get(), filter.decisions().fd.get(), expect_blocked, base::Deadline::after(kCanaryBudget)));
+        policy, filter.counters(), filter.decisions(), plan.expect_blocked, base::Deadline::after(kCanaryBudget)));
     made.netns_cookie = cookie_of(spare.cell.packets.get());
     made.netns = std::move(spare.netns);
     made.attachment = attached.attachment();
-    made.maps = {filter.config().id, filter.control().id, filter.counters().id, filter.decisions().id};
+    for (std::size_t i = 0; i < made.maps.size(); ++i) {
+      made.maps[i] = filter.map(static_cast<MapRole>(i)).id;
+    }
     return made;
   });
   state_->spares->refill();
@@ -146,6 +159,8 @@ base::Result<NetworkedCell> Router::connect(const model::CellName& name, model::
 
   // The rest of the facts comes from the pins, as it will at the end.
   model::EgressFacts facts = CR_TRY(netpolicy::read_facts(name, run_dir));
+  facts.policy_digest = policy.policy_digest;
+  facts.relaxations = policy.relaxations;
   facts.attach_netns = text(state_->netns_id);
   facts.attach_ifindex = made.attachment.ifindex;
   facts.readback_boot_ns = made.read_back.ns;
@@ -155,8 +170,11 @@ base::Result<NetworkedCell> Router::connect(const model::CellName& name, model::
   CellInterface interface;
   interface.address = format_ipv4(network.cell);
   interface.gateway = format_ipv4(network.gateway);
+  Proof proof{run_dir, name, made.attachment, state_->firewall};
+  // The lease comes last: until now not even what the policy allows would have passed.
+  Warden::Watch watch = CR_TRY(state_->warden->watch(proof, plan.on_alarm));
   return NetworkedCell(run_dir, name, std::move(made.netns), cell_netns(run_dir, name), std::move(interface),
-                       std::move(facts), state_->firewall);
+                       std::move(facts), std::move(proof), std::move(watch));
 }
 
 }  // namespace cellrund::netpolicy

@@ -43,7 +43,7 @@ base::Status remove_link(const std::string& name, const std::string& router_path
 }  // namespace
 
 base::Status kill_network(const model::CellName& name, const std::string& run_dir) {
-  const auto control = open_pin(pin_dir(run_dir, name) + "/" + kPinControl);
+  const auto control = open_pin(map_pin(pin_dir(run_dir, name), MapRole::kControl));
   if (!control.ok()) {
     return control.error().code() == Errc::kNotFound ? base::ok() : base::Status(control.error().clone());
   }

@@ -14,6 +14,7 @@
 
 #include "base/file.hpp"
 #include "base/process.hpp"
+#include "netpolicy/names.hpp"
 
 namespace cellrund::netpolicy {
 namespace {
@@ -34,12 +35,17 @@ std::string ruleset(std::uint32_t mark) {
          "  counter unmarked {}\n"
          "  counter forwarded {}\n"
          "  counter delivered {}\n"
+         "  counter passed {}\n"
+         "  counter returned {}\n"
          "  chain prerouting {\n"
          "    type filter hook prerouting priority raw; policy accept;\n"
          "    iifname \"cj*\" meta mark != " + std::string(hex.data()) + " counter name unmarked drop\n"
          "  }\n"
          "  chain forward {\n"
          "    type filter hook forward priority filter; policy drop;\n"
+         "    iifname \"cj*\" oifname \"" + std::string(kUplink) + "\" meta mark " + std::string(hex.data()) +
+         " counter name passed accept\n"
+         "    iifname \"" + std::string(kUplink) + "\" oifname \"cj*\" counter name returned accept\n"
          "    counter name forwarded drop\n"
          "  }\n"
          "  chain input {\n"

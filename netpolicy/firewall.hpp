@@ -11,7 +11,8 @@ namespace cellrund::netpolicy {
 
 // Both act on the calling (throw-away) thread's namespace.
 
-// Replaces table `inet cellrun` in one transaction by `nft -f -`: links whose name starts with "cj" are the cells'.
+// Replaces table `inet cellrun` in one transaction by `nft -f -`: links whose name starts with "cj" are the cells'. What is
+// marked may go to the uplink, if there is one; what comes from there meets the filter of the cell it is for.
 base::Status write_firewall(const std::string& nft, std::uint32_t allow_mark);
 
 // Grows with every change of any table in this namespace (NFT_MSG_GETGEN, linux/netfilter/nf_tables.h).

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <cstdint>
 #include <string>
 
 #include "model/node.hpp"
@@ -10,6 +11,7 @@
 namespace cellrund::netpolicy {
 
 inline constexpr const char* kCellInterface = "eth0";
+inline constexpr const char* kUplink = "up0";  // in the router namespace: the only way out of it
 
 inline std::string netns_dir(const std::string& run_dir) {
   return run_dir + "/netns";
@@ -36,11 +38,6 @@ inline constexpr const char* kPinProgramOut = "program_out";
 inline constexpr const char* kPinProgramIn = "program_in";
 inline constexpr const char* kPinLinkOut = "link_out";  // absent with clsact
 inline constexpr const char* kPinLinkIn = "link_in";
-inline constexpr const char* kPinConfig = "map_config";
-inline constexpr const char* kPinControl = "map_control";
-inline constexpr const char* kPinCounters = "map_counters";
-inline constexpr const char* kPinDecisions = "map_decisions";
-
 // Kernel names of the cell's BPF objects: model::CellName::bpf_prefix() and two characters.
 inline std::string program_out_name(const model::CellName& cell) {
   return cell.bpf_prefix() + "_o";
@@ -48,17 +45,29 @@ inline std::string program_out_name(const model::CellName& cell) {
 inline std::string program_in_name(const model::CellName& cell) {
   return cell.bpf_prefix() + "_i";
 }
-inline std::string config_name(const model::CellName& cell) {
-  return cell.bpf_prefix() + "_f";
+
+// The maps of a cell: who writes what stands in ebpf/egress_abi.h.
+enum class MapRole : std::uint8_t {
+  kConfig, kControl, kCounters, kDecisions, kDeny, kAllow, kFlows, kUsage, kLease,
+  kNode,  // the node's, shared by all cells
+};
+struct MapName {
+  const char* suffix;  // of the kernel name
+  const char* pin;
+};
+inline constexpr std::array<MapName, 9> kCellMaps{{
+    {"_f", "map_config"}, {"_s", "map_control"}, {"_c", "map_counters"}, {"_d", "map_decisions"}, {"_n", "map_deny"},
+    {"_a", "map_allow"}, {"_w", "map_flows"}, {"_u", "map_usage"}, {"_l", "map_lease"},
+}};
+inline std::string map_name(const model::CellName& cell, std::size_t index) {
+  return cell.bpf_prefix() + kCellMaps.at(index).suffix;
 }
-inline std::string control_name(const model::CellName& cell) {
-  return cell.bpf_prefix() + "_s";
+inline std::string map_pin(const std::string& pins, MapRole role) {
+  return pins + "/" + kCellMaps.at(static_cast<std::size_t>(role)).pin;
 }
-inline std::string counters_name(const model::CellName& cell) {
-  return cell.bpf_prefix() + "_c";
-}
-inline std::string decisions_name(const model::CellName& cell) {
-  return cell.bpf_prefix() + "_d";
+// The node's map outlives the daemon, and with it an engaged kill switch.
+inline std::string node_map_pin(const std::string& run_dir, const model::NodeTag& node) {
+  return bpf_dir(run_dir) + "/node_" + node.value;
 }
 
 }  // namespace cellrund::netpolicy

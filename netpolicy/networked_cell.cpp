@@ -9,10 +9,9 @@
 #include "crypto/digest.hpp"
 #include "netpolicy/account.hpp"
 #include "netpolicy/attach.hpp"
-#include "netpolicy/firewall.hpp"
 #include "netpolicy/names.hpp"
 #include "netpolicy/netns.hpp"
-#include "netpolicy/policy.hpp"
+#include "netpolicy/policy_maps.hpp"
 #include "netpolicy/rtnl.hpp"
 
 namespace cellrund::netpolicy {
@@ -30,23 +29,34 @@ base::Result<std::string> program_tag(const std::string& pin) {
   return base::to_hex({&info.tag[0], sizeof info.tag});
 }
 
-// Of the frozen constants as the kernel holds them. The mark is left out: it is a secret, and too short for a digest to
-// hide it.
-base::Result<std::string> config_digest(const std::string& pin) {
-  const base::UniqueFd fd = CR_TRY(open_pin(pin));
+// Of everything frozen, as the kernel holds it: constants, deny and allow set. The mark is left out: it is a secret, and
+// too short for a digest to hide it.
+base::Result<std::string> frozen_digest(const std::string& pins) {
+  const base::UniqueFd constants = CR_TRY(open_pin(map_pin(pins, MapRole::kConfig)));
   cr_config config{};
   const std::uint32_t zero = 0;
-  if (::bpf_map_lookup_elem(fd.get(), &zero, &config) != 0) {
-    return Error::from_errno("read " + pin);
+  if (::bpf_map_lookup_elem(constants.get(), &zero, &config) != 0) {
+    return Error::from_errno("read " + map_pin(pins, MapRole::kConfig));
   }
   config.allow_mark = 0;
-  return crypto::digest_text(base::BytesView(reinterpret_cast<const std::uint8_t*>(&config), sizeof config));
+  const base::UniqueFd deny = CR_TRY(open_pin(map_pin(pins, MapRole::kDeny)));
+  const base::UniqueFd allow = CR_TRY(open_pin(map_pin(pins, MapRole::kAllow)));
+  const base::BytesView bytes(reinterpret_cast<const std::uint8_t*>(&config), sizeof config);
+  const std::string text = "constants " + crypto::digest_text(bytes) + "\npolicy " +
+                           CR_TRY(read_policy_digest(deny.get(), allow.get())) + "\n";
+  return crypto::digest_text(base::as_bytes(text));
 }
 
 base::Status add_account(const std::string& pins, model::EgressFacts& facts) {
-  const base::UniqueFd counters = CR_TRY(open_pin(pins + "/" + kPinCounters));
-  const base::UniqueFd decisions = CR_TRY(open_pin(pins + "/" + kPinDecisions));
+  const base::UniqueFd counters = CR_TRY(open_pin(map_pin(pins, MapRole::kCounters)));
+  const base::UniqueFd decisions = CR_TRY(open_pin(map_pin(pins, MapRole::kDecisions)));
   fill_account(CR_TRY(read_account(counters.get(), decisions.get())), facts);
+  const base::UniqueFd usage_map = CR_TRY(open_pin(map_pin(pins, MapRole::kUsage)));
+  const cr_usage usage = CR_TRY(read_usage(usage_map.get()));
+  facts.used_bytes = usage.bytes;
+  facts.used_packets = usage.packets;
+  facts.used_connections = usage.connections;
+  facts.quota_exhausted = usage.exhausted != 0;
   return base::ok();
 }
 
@@ -56,10 +66,9 @@ base::Result<model::EgressFacts> read_facts(const model::CellName& name, const s
   const std::string pins = pin_dir(run_dir, name);
   const Attachment attachment = CR_TRY(attachment_of_pins(pins));
   model::EgressFacts facts;
-  facts.policy_digest = policy_digest();
   facts.program_tag =
       CR_TRY(program_tag(pins + "/" + kPinProgramOut)) + "+" + CR_TRY(program_tag(pins + "/" + kPinProgramIn));
-  facts.map_digest = CR_TRY(config_digest(pins + "/" + kPinConfig));
+  facts.map_digest = CR_TRY(frozen_digest(pins));
   facts.program_ids = {attachment.program_out, attachment.program_in};
   if (attachment.mode == Attach::kTcx) {
     facts.link_ids = {attachment.link_out, attachment.link_in};
@@ -77,28 +86,16 @@ base::Result<model::EgressFacts> NetworkedCell::read_facts() const {
 }
 
 base::Status NetworkedCell::verify_attached() const {
-  const std::string pins = pin_dir(run_dir_, name_);
-  Attachment expected;
-  expected.mode = facts_.link_ids.empty() ? Attach::kClsact : Attach::kTcx;
-  expected.ifindex = facts_.attach_ifindex;
-  expected.program_out = facts_.program_ids.at(0);
-  expected.program_in = facts_.program_ids.at(1);
-  if (expected.mode == Attach::kTcx) {
-    expected.link_out = facts_.link_ids.at(0);
-    expected.link_in = facts_.link_ids.at(1);
-  }
   const base::UniqueFd router = CR_TRY(open_netns(router_netns(run_dir_, name_.node)));
-  return in_netns(router.get(),
-                  [&]() -> base::Status {
-                    Rtnl rtnl = CR_TRY(Rtnl::open());
-                    const std::uint32_t ifindex = CR_TRY(rtnl.link_index(name_.host_link()));
-                    if (ifindex != expected.ifindex) {
-                      return Error(base::Errc::kFailedPrecondition, name_.host_link() + " is another link now");
-                    }
-                    CR_CHECK(expect_firewall(firewall_));
-                    return read_back(expected, pins, rtnl);
-                  })
-      .context("verify filter of " + name_.marker());
+  return in_netns(router.get(), [&]() -> base::Status {
+    Rtnl rtnl = CR_TRY(Rtnl::open());
+    CR_CHECK(proof_.hold(rtnl));
+    const std::string found = CR_TRY(frozen_digest(pin_dir(run_dir_, name_)));
+    if (found != facts_.map_digest) {
+      return Error(base::Errc::kFailedPrecondition, "the policy in the filter is not the one that was proven");
+    }
+    return base::ok();
+  }).context("verify filter of " + name_.marker());
 }
 
 }  // namespace cellrund::netpolicy

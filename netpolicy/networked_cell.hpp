@@ -2,8 +2,9 @@
 // by a canary. Only Router::connect() can make one, so whatever takes a NetworkedCell cannot run without a filter.
 //
 // The object owns one descriptor of the cell's network namespace and nothing else in the kernel: the filter is held by
-// its pins and outlives this process. Destroy the object before the residue scan, since an open descriptor keeps the
-// namespace alive. Members are const and thread-safe.
+// its pins and outlives this process. While it lives the router's warden renews the cell's lease and watches the filter;
+// it must not outlive the router. Destroy it before the residue scan, since an open descriptor keeps the namespace
+// alive. Members are const and thread-safe.
 #pragma once
 
 #include <string>
@@ -15,6 +16,7 @@
 #include "model/evidence.hpp"
 #include "model/node.hpp"
 #include "netpolicy/address.hpp"
+#include "netpolicy/warden.hpp"
 
 namespace cellrund::netpolicy {
 
@@ -39,7 +41,7 @@ class NetworkedCell {
   // facts() with the account of now. Final counters must be read before disconnect(), which removes the maps.
   [[nodiscard]] base::Result<model::EgressFacts> read_facts() const;
   // Reads the attachment back again: our two programs and nothing else at both hooks of the same interface, the filter
-  // enforcing, the router's firewall untouched. kFailedPrecondition or kNotFound names what differs (the job's reason is
+  // enforcing the policy that was proven, the router's firewall untouched. kFailedPrecondition or kNotFound names what differs (the job's reason is
   // then EgressUnproven).
   [[nodiscard]] base::Status verify_attached() const;
 
@@ -52,14 +54,15 @@ class NetworkedCell {
  private:
   friend class Router;
   NetworkedCell(std::string run_dir, model::CellName name, base::UniqueFd netns, std::string netns_path,
-                CellInterface interface, model::EgressFacts facts, std::uint32_t firewall)
+                CellInterface interface, model::EgressFacts facts, Proof proof, Warden::Watch watch)
       : run_dir_(std::move(run_dir)),
         name_(std::move(name)),
         netns_(std::move(netns)),
         netns_path_(std::move(netns_path)),
         interface_(std::move(interface)),
         facts_(std::move(facts)),
-        firewall_(firewall) {}
+        proof_(std::move(proof)),
+        watch_(std::move(watch)) {}
 
   std::string run_dir_;
   model::CellName name_;
@@ -67,7 +70,8 @@ class NetworkedCell {
   std::string netns_path_;
   CellInterface interface_;
   model::EgressFacts facts_;
-  std::uint32_t firewall_;  // ruleset generation that connect() found
+  Proof proof_;
+  Warden::Watch watch_;
 };
 
 // The account of a cell from its pins alone, for a daemon that was restarted and no longer has the object: what was

@@ -1,16 +1,60 @@
-// The egress policy of a cell as one canonical text, whose digest stands in the evidence. There are no rules yet:
-// absent, null and [] all mean "deny everything". Pure.
+// From a job's egress policy to the contents of its filter's maps. Pure: what the node is like comes in as NodeFacts, and
+// the same inputs give the same maps, the same digests and (netpolicy/explain.hpp) the same answers.
 #pragma once
 
+#include <cstdint>
+#include <span>
 #include <string>
-#include <string_view>
+#include <vector>
+
+#include "ebpf/egress_abi.h"
+#include "model/egress.hpp"
+#include "model/loosen.hpp"
 
 namespace cellrund::netpolicy {
 
-// One line per rule, sorted; none here.
-inline constexpr std::string_view kDenyAll = "cellrun-egress-policy v1\ndefault deny\n";
+// Addresses in host byte order.
+struct NodeFacts {
+  std::uint32_t router = 0;                   // the cell's gateway
+  std::vector<std::uint32_t> host_addresses;  // every IPv4 address of the host
+  std::int64_t boot_offset_ns = 0;            // CLOCK_BOOTTIME - CLOCK_REALTIME: rules expire by the clock that nobody sets
+};
 
-// "sha256:…" of the canonical text.
-[[nodiscard]] std::string policy_digest();
+struct DenyEntry {
+  model::Ipv4Prefix prefix;
+  std::uint32_t reason = CR_REASONS;  // CR_REASONS: not denied here
+
+  friend auto operator<=>(const DenyEntry&, const DenyEntry&) = default;
+};
+
+struct AllowEntry {
+  model::Transport protocol = model::Transport::kTcp;
+  std::uint16_t port = 0;
+  model::Ipv4Prefix prefix;
+  std::uint64_t expires_ns = CR_NEVER;  // CLOCK_BOOTTIME
+  std::uint32_t rule = 0;               // index in the jobspec
+
+  friend auto operator<=>(const AllowEntry&, const AllowEntry&) = default;
+};
+
+struct CompiledPolicy {
+  std::vector<DenyEntry> deny;    // sorted, each prefix once
+  std::vector<AllowEntry> allow;  // sorted, each protocol, port and prefix once; a longer prefix expires later
+  model::EgressQuota quota;
+  std::string policy_digest;             // "sha256:…" of the policy's canonical text
+  std::vector<std::string> relaxations;  // as the trust file writes them
+};
+
+// Where several rules hold for a target, it is allowed until the last of them expires.
+[[nodiscard]] CompiledPolicy compile(const model::EgressPolicy& policy, std::span<const model::Relaxation> relaxations,
+                                     const NodeFacts& facts);
+
+// What the maps say of a target: the longest match, as the kernel finds it. Null: no entry.
+[[nodiscard]] const DenyEntry* find_deny(const CompiledPolicy& policy, std::uint32_t address) noexcept;
+[[nodiscard]] const AllowEntry* find_allow(const CompiledPolicy& policy, model::Transport protocol, std::uint16_t port,
+                                           std::uint32_t address) noexcept;
+
+// "sha256:…" over both maps' contents, in whatever order they are given.
+[[nodiscard]] std::string map_digest(std::vector<DenyEntry> deny, std::vector<AllowEntry> allow);
 
 }  // namespace cellrund::netpolicy

@@ -1,6 +1,8 @@
 #include "netpolicy/router.hpp"
 
+#include <bpf/bpf.h>
 #include <fcntl.h>
+#include <linux/bpf.h>
 #include <linux/magic.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -135,6 +137,33 @@ base::Result<base::UniqueFd> adopt_or_create(const std::string& path) {
   return netns;
 }
 
+// Not named after a cell: no cell's teardown or scan has to do with it.
+base::Result<base::UniqueFd> adopt_or_create_node_map(const std::string& pin) {
+  auto adopted = open_pin(pin);
+  if (adopted.ok() || adopted.error().code() != Errc::kNotFound) {
+    return adopted;
+  }
+  LIBBPF_OPTS(bpf_map_create_opts, options, .map_flags = BPF_F_RDONLY_PROG);
+  base::UniqueFd map(
+      ::bpf_map_create(BPF_MAP_TYPE_ARRAY, "cellrun_node", sizeof(std::uint32_t), sizeof(cr_node), 1, &options));
+  if (!map) {
+    return Error::from_errno("create the node's BPF map");
+  }
+  if (::bpf_obj_pin(map.get(), pin.c_str()) != 0) {
+    return Error::from_errno("pin " + pin);
+  }
+  return map;
+}
+
+base::Result<cr_node> read_node(int map_fd) {
+  const std::uint32_t zero = 0;
+  cr_node node{};
+  if (::bpf_map_lookup_elem(map_fd, &zero, &node) != 0) {
+    return Error::from_errno("read kill switch");
+  }
+  return node;
+}
+
 }  // namespace
 
 std::string_view to_string(Attach attach) noexcept {
@@ -186,7 +215,9 @@ base::Result<Router> Router::open(const RouterOptions& options) {
   state->attach = options.attach == Attach::kAuto ? (tcx ? Attach::kTcx : Attach::kClsact) : options.attach;
   state->program = CR_TRY(FilterProgram::prepare());
   state->drop_all = CR_TRY(load_drop_all());
+  state->node_map = CR_TRY(adopt_or_create_node_map(node_map_pin(options.run_dir, options.node)));
   try {
+    state->warden = std::make_unique<Warden>(state->netns.get());
     state->spares = std::make_unique<SparePool>(
         SpareSpec{options.node, state->netns.get(), state->attach, state->drop_all.get()}, options.spares);
   } catch (const std::system_error& e) {
@@ -222,6 +253,23 @@ std::vector<std::string> Router::destroy(const std::string& run_dir, const model
     note(base::remove_dir(dir));
   }
   return failures;
+}
+
+base::Status Router::set_kill_switch(bool engaged) const {
+  cr_node node = CR_TRY(read_node(state_->node_map.get()));
+  if (engaged && node.kill_switch == 0) {
+    ++node.epoch;
+  }
+  node.kill_switch = engaged ? 1 : 0;
+  const std::uint32_t zero = 0;
+  if (::bpf_map_update_elem(state_->node_map.get(), &zero, &node, BPF_ANY) != 0) {
+    return Error::from_errno("write kill switch");
+  }
+  return base::ok();
+}
+
+base::Result<bool> Router::kill_switch() const {
+  return CR_TRY(read_node(state_->node_map.get())).kill_switch != 0;
 }
 
 Attach Router::attach() const noexcept {

@@ -1,11 +1,10 @@
 // Router: the node's own network namespace, in which the host side of every cell's veth pair ends. Nothing listens in
-// it, nothing is forwarded out of it, and an nftables table of its own drops whatever the filters did not mark.
+// it, nothing is forwarded but marked packets to its uplink, and an nftables table of its own drops whatever the filters did not mark.
 //
 // One per node. It outlives the daemon: open() adopts what an earlier process left. Thread-safe after open().
 #pragma once
 
 #include <memory>
-#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -13,17 +12,12 @@
 #include "base/result.hpp"
 #include "model/job_spec.hpp"
 #include "model/journal.hpp"
+#include "model/loosen.hpp"
 #include "model/node.hpp"
 #include "netpolicy/networked_cell.hpp"
+#include "netpolicy/warden.hpp"
 
 namespace cellrund::netpolicy {
-
-// How the filter is attached: tcx links (kernel 6.6 and later), or filters on a clsact qdisc. kAuto takes tcx where the
-// kernel has it; what was taken stands in the evidence. tcx survives the removal of qdiscs and is held by pinned links;
-// clsact attaches and goes without waiting for RCU grace periods, which counts on machines whose CPUs are all taken.
-enum class Attach { kAuto, kTcx, kClsact };
-[[nodiscard]] std::string_view to_string(Attach attach) noexcept;
-base::Result<Attach> parse_attach(std::string_view text);
 
 struct RouterOptions {
   std::string run_dir;  // absolute; holds netns/ and bpf/
@@ -33,18 +27,31 @@ struct RouterOptions {
   std::size_t spares = 2;  // networks kept ready; with tcx each saves its cell two RCU grace periods
 };
 
+// What one cell is given. Nothing: it reaches nothing.
+struct NetworkPlan {
+  model::EgressPolicy egress;
+  std::vector<model::Relaxation> relaxations;
+  std::vector<model::ExpectBlocked> expect_blocked;  // further targets for the canary
+  Warden::OnAlarm on_alarm;                          // may be empty
+};
+
 class Router {
  public:
   // Makes or adopts <run>/netns, <run>/bpf (a bpffs), the namespace <run>/netns/cr-<tag>-router and its nftables table,
   // and has the kernel verify the filter once. On failure what was made so far stays for the next open() or destroy().
   static base::Result<Router> open(const RouterOptions& options);
 
-  // From nothing to a proven deny-all network, in this order: IPv6 off → filter attached → read back → both ends up →
-  // canary blocked and counted. `expect_blocked` are further targets for the canary. Intent is journalled before the
-  // first object, identities once they exist. On failure the caller runs disconnect(), which copes with every part.
+  // From nothing to a proven network that lets through what `plan` allows, in this order: IPv6 off → policy written and
+  // frozen → filter attached → read back → both ends up → canary blocked and counted → lease. Intent is journalled before
+  // the first object, identities once they exist. On failure the caller runs disconnect(), which copes with every part.
   // Errors: kFailedPrecondition when the proof failed (EgressUnproven), anything else is EgressAttachFailed.
   [[nodiscard]] base::Result<NetworkedCell> connect(const model::CellName& name, model::Journal& journal,
-                                                    std::span<const model::ExpectBlocked> expect_blocked = {}) const;
+                                                    const NetworkPlan& plan = {}) const;
+
+  // The node's kill switch: from the return of engage on no packet from or to any cell passes, and no flow from before
+  // is continued after a release. One map write; it holds while the daemon is down, and until the machine is restarted.
+  [[nodiscard]] base::Status set_kill_switch(bool engaged) const;
+  [[nodiscard]] base::Result<bool> kill_switch() const;  // as the kernel has it
 
   [[nodiscard]] Attach attach() const noexcept;  // kTcx or kClsact: what was taken
   [[nodiscard]] const std::string& netns_path() const noexcept;

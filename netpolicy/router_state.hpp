@@ -10,6 +10,7 @@
 #include "netpolicy/filter.hpp"
 #include "netpolicy/router.hpp"
 #include "netpolicy/spare.hpp"
+#include "netpolicy/warden.hpp"
 
 namespace cellrund::netpolicy {
 
@@ -23,8 +24,10 @@ struct Router::State {
   std::uint32_t firewall = 0;  // generation after it was written
   FilterProgram program;
   base::UniqueFd drop_all;
+  base::UniqueFd node_map;  // struct cr_node
   Closer closer;
-  std::unique_ptr<SparePool> spares;  // last: borrows from the members above
+  std::unique_ptr<Warden> warden;     // borrows from the members above, as does the next
+  std::unique_ptr<SparePool> spares;
 };
 
 }  // namespace cellrund::netpolicy

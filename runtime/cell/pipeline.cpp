@@ -129,7 +129,8 @@ class Cell {
       return failure(Reason::kCreateContainerError, made.error().message());
     }
 
-    auto network = services_.router.connect(name_, *live.journal, spec_.expect_blocked);
+    auto network = services_.router.connect(
+        name_, *live.journal, {.egress = {}, .relaxations = {}, .expect_blocked = spec_.expect_blocked, .on_alarm = {}});
     if (!network.ok()) {
       const bool unproven = network.error().code() == base::Errc::kFailedPrecondition;
       return failure(unproven ? Reason::kEgressUnproven : Reason::kEgressAttachFailed, network.error().message());

@@ -63,8 +63,8 @@ struct EgressDecision {
   std::uint8_t protocol = 0;  // IP protocol number, 0 for a non-IP frame
   std::string destination;    // IPv4 dotted quad; empty for a non-IP frame
   std::uint16_t port = 0;
-  std::string verdict;        // "denied"
-  std::string reason;         // e.g. "default-deny", "ipv6"
+  std::string verdict;        // "denied" | "allowed": opened a flow
+  std::string reason;         // e.g. "default-deny", "ipv6"; "allowed"
   std::uint64_t count = 0;
 };
 
@@ -76,9 +76,12 @@ struct EgressFacts {
   std::string attach_hook;   // tcx/ingress+egress | clsact
   std::int64_t readback_boot_ns = 0;
   std::uint64_t canary_sent = 0, canary_blocked = 0, canary_counted = 0;
-  std::vector<std::pair<std::string, std::uint64_t>> counters;  // reason → packets
+  std::vector<std::pair<std::string, std::uint64_t>> counters;  // reason, or what passed → packets
   std::vector<EgressDecision> decisions;
   std::uint64_t seen = 0, suppressed = 0, lost = 0, counted = 0;
+  std::vector<std::string> relaxations;  // of deny-by-default, as the trust file writes them
+  std::uint64_t used_bytes = 0, used_packets = 0, used_connections = 0;  // passed, both directions
+  bool quota_exhausted = false;
 };
 
 struct TimelineEntry {

@@ -43,7 +43,7 @@ TEST_CASE("connect proves a deny-all network and journals what it made") {
     CHECK(router.attach() == attach);
     Recorder journal;
     const std::vector<model::ExpectBlocked> targets{{"203.0.113.9", 443, "tcp"}, {"127.0.0.1", 80, "tcp"}};
-    auto cell = router.connect(node.cell(0), journal, targets);
+    auto cell = router.connect(node.cell(0), journal, {.egress = {}, .relaxations = {}, .expect_blocked = targets, .on_alarm = {}});
     REQUIRE_MESSAGE(cell.ok(), (cell.ok() ? "" : cell.error().message()));
     const model::EgressFacts& facts = cell->facts();
     CHECK(facts.canary_sent == 6);  // three of its own, two targets, one inbound
@@ -209,7 +209,10 @@ TEST_CASE("a canary that meets no filter fails") {
   REQUIRE(ns.ok());
   const auto program = FilterProgram::prepare();
   REQUIRE(program.ok());
-  const auto filter = program->load(node.cell(1), test::packet_config());  // loaded, attached to nothing
+  const CompiledPolicy policy = test::deny_all();
+  LIBBPF_OPTS(bpf_map_create_opts, options, .map_flags = BPF_F_RDONLY_PROG);
+  const base::UniqueFd node_map(::bpf_map_create(BPF_MAP_TYPE_ARRAY, "cellrun_test", 4, sizeof(cr_node), 1, &options));
+  const auto filter = program->load(node.cell(1), test::packet_config(), policy, node_map.get());  // attached to nothing
   REQUIRE(filter.ok());
   const auto result = on_throwaway_thread([&]() -> base::Result<CanaryResult> {
     const base::UniqueFd cell_ns = CR_TRY(new_netns_here());
@@ -224,8 +227,8 @@ TEST_CASE("a canary that meets no filter fails") {
     const std::uint32_t peer = CR_TRY(inside.link_index(kCellInterface));
     CR_CHECK(outside.set_up(host));
     CR_CHECK(inside.set_up(peer));
-    return run_canary({inside_packets.get(), peer}, {outside_packets.get(), host}, test::packet_config(),
-                      filter->counters().fd.get(), filter->decisions().fd.get(), {}, base::Deadline::after(2s));
+    return run_canary({inside_packets.get(), peer}, {outside_packets.get(), host}, test::packet_config(), policy,
+                      filter->counters(), filter->decisions(), {}, base::Deadline::after(2s));
   });
   REQUIRE_FALSE(result.ok());
   CHECK(result.error().code() == base::Errc::kFailedPrecondition);

@@ -2,20 +2,26 @@
 // kernel program (bpf) and the live veth pair (privileged) are all held to it.
 #pragma once
 
+#include <algorithm>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "admit/egress_grants.hpp"
 #include "base/file.hpp"
 #include "ebpf/egress_abi.h"
 #include "netpolicy/address.hpp"
+#include "netpolicy/classifier.hpp"
+#include "netpolicy/filter.hpp"
 #include "netpolicy/frame.hpp"
+#include "netpolicy/policy.hpp"
 
 namespace cellrund::test {
 
 struct PacketRow {
   std::string description;
   base::Bytes frame;
-  cr_reason reason;
+  unsigned reason;  // its verdict
 };
 
 inline constexpr std::uint32_t kCellAddress = 0x64400001;  // 100.64.0.1, slot 0
@@ -23,9 +29,38 @@ inline constexpr std::uint32_t kOutside = 0xc6336407;      // 198.51.100.7
 inline constexpr std::uint8_t kTcp = 6;
 inline constexpr std::uint8_t kUdp = 17;
 
-inline cr_config packet_config() {
-  return {{0x02, 0x43, 0x52, 0, 0, 2}, {0x02, 0x43, 0x52, 0, 0, 1}, {100, 64, 0, 1}, 0x5eed0001};
+inline constexpr std::uint32_t kHostAddress = 0xcb0071fa;         // 203.0.113.250
+inline constexpr std::uint32_t kHostPrivateAddress = 0x0a020001;  // 10.2.0.1, inside the granted range
+inline constexpr std::uint32_t kAllowed = 0xc0000207;             // 192.0.2.7
+
+inline cr_config packet_config(const model::EgressQuota& quota = {}) {
+  return netpolicy::make_config(kCellAddress, 0x5eed0001, quota);
 }
+
+// As admission makes it of a trust entry's egress list.
+inline netpolicy::CompiledPolicy compiled(const model::EgressPolicy& policy, std::vector<std::string> grants,
+                                          std::int64_t boot_offset_ns = 0) {
+  return netpolicy::compile(policy, admit::EgressGrants::from(grants).relaxations_for(policy),
+                            {kCellAddress - 1, {kHostAddress, kHostPrivateAddress, 0x7f000001}, boot_offset_ns});
+}
+
+inline model::EgressRule rule(const char* to, std::vector<std::uint16_t> ports,
+                              model::Transport protocol = model::Transport::kTcp,
+                              std::optional<base::WallTime> expires = {}) {
+  return {*model::parse_ipv4_prefix(to), std::move(ports), protocol, expires};
+}
+
+// Rules of every kind; packet_table() holds under it as well as under no rules at all.
+inline netpolicy::CompiledPolicy packet_policy() {
+  const base::WallTime past{1, 0};
+  return compiled({{rule("192.0.2.0/24", {443, 8443}), rule("192.0.2.53/32", {53}, model::Transport::kUdp),
+                    rule("192.0.2.128/25", {80}, model::Transport::kTcp, past), rule("10.2.0.0/16", {22}),
+                    rule("0.0.0.0/0", {9999})},
+                   {}},
+                  {"public", "private:10.2.0.0/16"});
+}
+
+inline netpolicy::CompiledPolicy deny_all() { return compiled({}, {}); }
 
 // A well-formed packet of the cell; rows below break one thing each.
 inline base::Bytes packet(std::uint32_t destination = kOutside, std::uint16_t port = 443,
@@ -33,6 +68,8 @@ inline base::Bytes packet(std::uint32_t destination = kOutside, std::uint16_t po
   return netpolicy::build_frame(
       {netpolicy::kCellMac, netpolicy::kGatewayMac, kCellAddress, destination, protocol, 40001, port});
 }
+
+inline constexpr std::size_t kTcpFlags = 47;  // offset in a frame
 
 inline base::Bytes with(base::Bytes frame, std::size_t at, std::vector<std::uint8_t> bytes) {
   std::copy(bytes.begin(), bytes.end(), frame.begin() + static_cast<std::ptrdiff_t>(at));
@@ -58,7 +95,13 @@ inline std::vector<PacketRow> packet_table() {
       {"udp datagram", packet(kOutside, 9, kUdp), CR_DEFAULT_DENY},
       {"dns query past the resolver", packet(0x08080808, 53, kUdp), CR_DEFAULT_DENY},
       {"dns over tls", packet(0x01010101, 853, kTcp), CR_DEFAULT_DENY},
-      {"tcp to a private address", packet(0x0a000001, 22, kTcp), CR_DEFAULT_DENY},
+      {"tcp to a private address", packet(0x0a000001, 22, kTcp), CR_PRIVATE},
+      {"lowest of 172.16/12", to(0xac100000), CR_PRIVATE},
+      {"highest of 172.16/12", to(0xac1fffff), CR_PRIVATE},
+      {"just above 172.16/12", to(0xac200000), CR_DEFAULT_DENY},
+      {"192.168/16", to(0xc0a80101), CR_PRIVATE},
+      {"benchmarking range", to(0xc6130001), CR_PRIVATE},
+      {"protocol assignments", to(0xc0000001), CR_PRIVATE},
       {"trailing bytes behind the datagram", cut(packet(kOutside, 9, kUdp), 60), CR_DEFAULT_DENY},
 
       {"vlan 0", tagged(packet(), {0x81, 0x00, 0x00, 0x00}), CR_VLAN},
@@ -121,10 +164,12 @@ inline std::vector<PacketRow> packet_table() {
       {"127.255.255.255", to(0x7fffffff), CR_LOOPBACK},
       {"cloud metadata", packet(0xa9fea9fe, 80, kTcp), CR_METADATA},
       {"cloud metadata by udp", to(0xa9fea9fe), CR_METADATA},
+      {"task metadata", packet(0xa9feaa02, 80, kTcp), CR_METADATA},
+      {"metadata inside the cells' network", packet(0x646464c8, 80, kTcp), CR_METADATA},
       {"link-local beside metadata", to(0xa9fea9fd), CR_LINK_LOCAL},
       {"lowest link-local", to(0xa9fe0000), CR_LINK_LOCAL},
       {"highest link-local", to(0xa9feffff), CR_LINK_LOCAL},
-      {"the gateway", to(0x64400000), CR_CELL_NETWORK},
+      {"the gateway", to(0x64400000), CR_ROUTER},
       {"another cell", to(0x64400003), CR_CELL_NETWORK},
       {"highest cell address", to(0x647fffff), CR_CELL_NETWORK},
       {"just below the cells' network", to(0x643fffff), CR_DEFAULT_DENY},
@@ -145,5 +190,54 @@ inline std::vector<PacketRow> packet_table() {
   };
   return rows;
 }
+
+// What packet_policy() says beyond the table above, to the first packet of each kind.
+inline std::vector<PacketRow> policy_table() {
+  const auto flags = [](std::uint32_t address, std::uint16_t port, std::uint8_t value) {
+    return with(packet(address, port), kTcpFlags, {value});
+  };
+  return {
+      {"a host's address", packet(kHostAddress, 443), CR_HOST},
+      {"a host's address on a port that is open to all", packet(kHostAddress, 9999), CR_HOST},
+      {"a host's address in a granted range", packet(kHostPrivateAddress, 22), CR_HOST},
+      {"metadata on a port that is open to all", packet(0xa9fea9fe, 9999), CR_METADATA},
+      {"the gateway on a port that is open to all", packet(0x64400000, 9999), CR_ROUTER},
+      {"private on a port that is open to all", packet(0xc0a80101, 9999), CR_PRIVATE},
+      {"granted range, port open to all", packet(0x0a02ffff, 9999), CR_ALLOWED},
+      {"granted range, its port", packet(0x0a020002, 22), CR_ALLOWED},
+      {"beside the granted range", packet(0x0a030002, 22), CR_PRIVATE},
+      {"allowed", packet(kAllowed, 443), CR_ALLOWED},
+      {"allowed, second port", packet(kAllowed, 8443), CR_ALLOWED},
+      {"allowed address, other port", packet(kAllowed, 444), CR_DEFAULT_DENY},
+      {"allowed address and port, other protocol", packet(kAllowed, 443, kUdp), CR_DEFAULT_DENY},
+      {"just below the range", packet(0xc00001ff, 443), CR_DEFAULT_DENY},
+      {"just above the range", packet(0xc0000300, 443), CR_DEFAULT_DENY},
+      {"allowed udp", packet(0xc0000235, 53, kUdp), CR_ALLOWED},
+      {"allowed udp, by tcp", packet(0xc0000235, 53), CR_DEFAULT_DENY},
+      {"expired", packet(0xc0000281, 80), CR_EXPIRED},
+      {"ack of no flow", flags(kAllowed, 443, 0x10), CR_TCP_STATE},
+      {"syn with ack", flags(kAllowed, 443, 0x12), CR_TCP_STATE},
+      {"syn with fin", flags(kAllowed, 443, 0x03), CR_TCP_STATE},
+      {"syn with rst", flags(kAllowed, 443, 0x06), CR_TCP_STATE},
+      {"rst of no flow", flags(kAllowed, 443, 0x04), CR_TCP_STATE},
+      {"no flags", flags(kAllowed, 443, 0x00), CR_TCP_STATE},
+      {"syn with push and urgent", flags(kAllowed, 443, 0x2a), CR_ALLOWED},
+  };
+}
+
+// The frame that answers: both ends exchanged at every layer.
+inline base::Bytes reply_to(const base::Bytes& frame, std::uint8_t tcp_flags = 0x12) {
+  base::Bytes out = frame;
+  std::swap_ranges(out.begin(), out.begin() + 6, out.begin() + 6);
+  std::swap_ranges(out.begin() + 26, out.begin() + 30, out.begin() + 30);
+  std::swap_ranges(out.begin() + 34, out.begin() + 36, out.begin() + 36);
+  if (out[23] == kTcp && out.size() > kTcpFlags) {
+    out[kTcpFlags] = tcp_flags;
+  }
+  return out;
+}
+
+// A filter that is armed and has its lease.
+inline netpolicy::Conditions armed_conditions() { return {CR_STATE_ENFORCE, {}, 1'000'000'000, CR_NEVER}; }
 
 }  // namespace cellrund::test
