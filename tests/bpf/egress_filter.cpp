@@ -212,6 +212,8 @@ TEST_CASE("a flow ends when it was idle for too long, sooner after a FIN or RST"
       return pair.kernel_alone(false, reply);
     };
     CHECK(aged(idle_ns - kSlack) == TC_ACT_OK);
+    REQUIRE(::bpf_map_lookup_elem(flows, &key, &flow) == 0);
+    CHECK(static_cast<std::uint64_t>(base::BootTime::now().ns) - flow.last_ns < kSlack);  // that packet counts
     CHECK(aged(idle_ns) == TC_ACT_SHOT);
   }
 }
