@@ -155,15 +155,6 @@ base::Result<base::UniqueFd> adopt_or_create_node_map(const std::string& pin) {
   return map;
 }
 
-base::Result<cr_node> read_node(int map_fd) {
-  const std::uint32_t zero = 0;
-  cr_node node{};
-  if (::bpf_map_lookup_elem(map_fd, &zero, &node) != 0) {
-    return Error::from_errno("read kill switch");
-  }
-  return node;
-}
-
 }  // namespace
 
 std::string_view to_string(Attach attach) noexcept {
@@ -253,23 +244,6 @@ std::vector<std::string> Router::destroy(const std::string& run_dir, const model
     note(base::remove_dir(dir));
   }
   return failures;
-}
-
-base::Status Router::set_kill_switch(bool engaged) const {
-  cr_node node = CR_TRY(read_node(state_->node_map.get()));
-  if (engaged && node.kill_switch == 0) {
-    ++node.epoch;
-  }
-  node.kill_switch = engaged ? 1 : 0;
-  const std::uint32_t zero = 0;
-  if (::bpf_map_update_elem(state_->node_map.get(), &zero, &node, BPF_ANY) != 0) {
-    return Error::from_errno("write kill switch");
-  }
-  return base::ok();
-}
-
-base::Result<bool> Router::kill_switch() const {
-  return CR_TRY(read_node(state_->node_map.get())).kill_switch != 0;
 }
 
 Attach Router::attach() const noexcept {

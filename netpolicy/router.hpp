@@ -52,6 +52,8 @@ class Router {
   // is continued after a release. One map write; it holds while the daemon is down, and until the machine is restarted.
   [[nodiscard]] base::Status set_kill_switch(bool engaged) const;
   [[nodiscard]] base::Result<bool> kill_switch() const;  // as the kernel has it
+  // Whether it stops this cell: engaged, and both of the cell's programs read this very map. kNotFound: no filter.
+  [[nodiscard]] base::Result<bool> kill_switch_cuts(const model::CellName& name) const;
 
   [[nodiscard]] Attach attach() const noexcept;  // kTcx or kClsact: what was taken
   [[nodiscard]] const std::string& netns_path() const noexcept;

@@ -20,12 +20,15 @@ base::Result<std::string> spare_link(const model::NodeTag& node) {
   return "cw" + node.value + text.data();
 }
 
-base::Status no_ipv6_here() {
-  constexpr std::array<std::pair<const char*, const char*>, 4> kSysctls{{
+base::Status configure_cell_here() {
+  constexpr std::array<std::pair<const char*, const char*>, 5> kSysctls{{
       {"ipv6/conf/all/disable_ipv6", "1"},
       {"ipv6/conf/default/disable_ipv6", "1"},
       {"ipv6/conf/default/accept_ra", "0"},
       {"ipv4/conf/default/arp_ignore", "1"},
+      // A connection that was cut goes on sending its end after its process is gone, for minutes by default, and keeps the
+      // namespace alive with it (tcp_orphan_retries() in net/ipv4/tcp_timer.c).
+      {"ipv4/tcp_orphan_retries", "1"},
   }};
   for (const auto& [name, value] : kSysctls) {
     CR_CHECK(set_net_sysctl(name, value));
@@ -43,7 +46,7 @@ base::Result<End> open_end() {
 base::Result<Spare> make_spare(const SpareSpec& spec) {
   return on_throwaway_thread([&]() -> base::Result<Spare> {
     base::UniqueFd netns = CR_TRY(new_netns_here());
-    CR_CHECK(no_ipv6_here());
+    CR_CHECK(configure_cell_here());
     End cell = CR_TRY(open_end());
     CR_CHECK(enter_netns(spec.router_netns));
     End router = CR_TRY(open_end());

@@ -169,15 +169,12 @@ base::Result<model::AdmittedJob, Refusal> Admission::admit(model::VerifiedJob&& 
   if (auto refusal = grants.check(spec.egress); refusal.has_value()) {
     return std::move(*refusal);
   }
-  if (!spec.egress.rules.empty()) {
-    return Refusal{Reason::kUnsupportedField, "spec.network.egress.rules allows traffic, which is not supported by this version", "remove the rules",
-                   "spec.network.egress.rules"};
-  }
   const Lane lane = CR_TRY(choose_lane(spec, policy_));
   if (auto refusal = check_lane(spec, lane); refusal.has_value()) {
     return std::move(*refusal);
   }
-  return model::AdmittedJob(std::move(job), lane, std::move(principal));
+  std::vector<model::Relaxation> relaxations = grants.relaxations_for(spec.egress);
+  return model::AdmittedJob(std::move(job), lane, std::move(principal), std::move(relaxations));
 }
 
 }  // namespace cellrund::admit

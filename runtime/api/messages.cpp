@@ -146,6 +146,13 @@ void fill(pb::FlowsReply& out, const model::EgressFacts& egress) {
   out.set_suppressed(egress.suppressed);
   out.set_lost(egress.lost);
   out.set_counted(egress.counted);
+  for (const std::string& relaxation : egress.relaxations) {
+    out.add_relaxations(relaxation);
+  }
+  out.set_used_bytes(egress.used_bytes);
+  out.set_used_packets(egress.used_packets);
+  out.set_used_connections(egress.used_connections);
+  out.set_quota_exhausted(egress.quota_exhausted);
 }
 
 base::Result<Flows> read(const pb::FlowsReply& in) {
@@ -178,6 +185,11 @@ base::Result<Flows> read(const pb::FlowsReply& in) {
   egress.suppressed = in.suppressed();
   egress.lost = in.lost();
   egress.counted = in.counted();
+  egress.relaxations.assign(in.relaxations().begin(), in.relaxations().end());
+  egress.used_bytes = in.used_bytes();
+  egress.used_packets = in.used_packets();
+  egress.used_connections = in.used_connections();
+  egress.quota_exhausted = in.quota_exhausted();
   return flows;
 }
 
@@ -236,6 +248,10 @@ void put(pb::Request& out, const GetEvidence& m) { out.mutable_evidence()->set_u
 void put(pb::Request& out, const GetFlows& m) { out.mutable_flows()->set_uid(m.uid); }
 void put(pb::Request& out, const GetCapacity& /*m*/) { (void)out.mutable_capacity(); }
 void put(pb::Request& out, const SetDraining& m) { out.mutable_drain()->set_draining(m.draining); }
+void put(pb::Request& out, const UseKillSwitch& m) {
+  constexpr std::array<const char*, 3> kActions{"status", "engage", "release"};
+  out.mutable_kill_switch()->set_action(kActions.at(static_cast<std::size_t>(m.action)));
+}
 void put(pb::Request& out, const Ping& /*m*/) { (void)out.mutable_ping(); }
 
 void put(pb::Response& out, const Failure& m) {
@@ -270,6 +286,17 @@ void put(pb::Response& out, const Ack& /*m*/) { (void)out.mutable_ack(); }
 void put(pb::Response& out, const EvidenceEnvelope& m) { out.mutable_evidence()->set_envelope(m.envelope); }
 void put(pb::Response& out, const Flows& m) { fill(*out.mutable_flows(), m.egress); }
 void put(pb::Response& out, const Capacity& m) { fill(*out.mutable_capacity(), m); }
+void put(pb::Response& out, const KillSwitch& m) {
+  pb::KillSwitchReply& reply = *out.mutable_kill_switch();
+  reply.set_engaged(m.engaged);
+  for (const KillSwitch::Job& job : m.jobs) {
+    pb::KillSwitchJob& line = *reply.add_jobs();
+    line.set_uid(job.uid);
+    line.set_name(job.name);
+    line.set_state(std::string(model::to_string(job.state)));
+    line.set_network(job.network);
+  }
+}
 void put(pb::Response& out, const Pong& m) {
   out.mutable_ping()->set_version(m.version);
   out.mutable_ping()->set_node_id(m.node_id);
@@ -339,6 +366,15 @@ base::Result<Request> decode_request(base::BytesView bytes) {
     case pb::Request::kFlows: return Request(GetFlows{in.flows().uid()});
     case pb::Request::kCapacity: return Request(GetCapacity{});
     case pb::Request::kDrain: return Request(SetDraining{in.drain().draining()});
+    case pb::Request::kKillSwitch: {
+      const std::string& action = in.kill_switch().action();
+      if (action != "status" && action != "engage" && action != "release") {
+        return malformed<Request>("unknown action of the kill switch");
+      }
+      return Request(UseKillSwitch{action == "engage"    ? KillSwitchAction::kEngage
+                                   : action == "release" ? KillSwitchAction::kRelease
+                                                         : KillSwitchAction::kStatus});
+    }
     case pb::Request::kPing: return Request(Ping{});
     case pb::Request::CALL_NOT_SET: break;
   }
@@ -378,6 +414,18 @@ base::Result<Response> decode_response(base::BytesView bytes) {
     case pb::Response::kEvidence: return Response(EvidenceEnvelope{std::move(*in.mutable_evidence()->mutable_envelope())});
     case pb::Response::kFlows: return Response(CR_TRY(read(in.flows())));
     case pb::Response::kCapacity: return Response(read(in.capacity()));
+    case pb::Response::kKillSwitch: {
+      KillSwitch reply;
+      reply.engaged = in.kill_switch().engaged();
+      for (const pb::KillSwitchJob& job : in.kill_switch().jobs()) {
+        const auto state = model::parse_state(job.state());
+        if (!state.has_value()) {
+          return malformed<Response>("unknown state");
+        }
+        reply.jobs.push_back({job.uid(), job.name(), *state, job.network()});
+      }
+      return Response(std::move(reply));
+    }
     case pb::Response::kPing: return Response(Pong{in.ping().version(), in.ping().node_id()});
     case pb::Response::RESULT_NOT_SET: break;
   }

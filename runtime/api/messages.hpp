@@ -47,8 +47,13 @@ struct GetCapacity {};
 struct SetDraining {
   bool draining = false;
 };
+enum class KillSwitchAction { kStatus, kEngage, kRelease };
+struct UseKillSwitch {
+  KillSwitchAction action = KillSwitchAction::kStatus;
+};
 struct Ping {};
-using Request = std::variant<Submit, Get, List, Watch, Logs, Cancel, GetEvidence, GetFlows, GetCapacity, SetDraining, Ping>;
+using Request =
+    std::variant<Submit, Get, List, Watch, Logs, Cancel, GetEvidence, GetFlows, GetCapacity, SetDraining, UseKillSwitch, Ping>;
 
 // {code, reason, message, hint, retryable, field, uid} of cellrun(1).
 struct Failure {
@@ -104,11 +109,20 @@ struct Capacity {
   std::vector<std::string> lanes;
   std::string accel;
 };
+struct KillSwitch {
+  struct Job {
+    std::string uid, name;
+    model::State state = model::State::kAccepted;
+    std::string network;
+  };
+  bool engaged = false;
+  std::vector<Job> jobs;
+};
 struct Pong {
   std::string version, node_id;
 };
 using Response =
-    std::variant<Failure, Submitted, Job, JobList, LogChunk, End, Ack, EvidenceEnvelope, Flows, Capacity, Pong>;
+    std::variant<Failure, Submitted, Job, JobList, LogChunk, End, Ack, EvidenceEnvelope, Flows, Capacity, KillSwitch, Pong>;
 
 [[nodiscard]] std::string encode(const Request& request);
 [[nodiscard]] std::string encode(const Response& response);

@@ -24,6 +24,19 @@ void CancelFlag::raise(CancelCause cause) {
   (void)stop_.request_stop();                      // false only when it was requested before
 }
 
+model::Reason reason_of(CancelCause cause) noexcept {
+  switch (cause) {
+    case CancelCause::kUser: return model::Reason::kCancelledByUser;
+    case CancelCause::kOperator: return model::Reason::kKilledByOperator;
+    case CancelCause::kShutdown: return model::Reason::kNodeShutdown;
+    case CancelCause::kKillSwitch: return model::Reason::kKillSwitch;
+    case CancelCause::kEgressQuota: return model::Reason::kEgressQuotaExceeded;
+    case CancelCause::kEgressUnproven: return model::Reason::kEgressUnproven;
+    case CancelCause::kNone: break;
+  }
+  return model::Reason::kNone;
+}
+
 CancelCause CancelFlag::cause() const { return cause_.load(); }
 
 void JobTable::insert(JobView view, std::shared_ptr<CancelFlag> cancel) {

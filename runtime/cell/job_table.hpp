@@ -21,7 +21,9 @@
 
 namespace cellrund::cell {
 
-enum class CancelCause { kNone, kUser, kOperator, kShutdown };
+enum class CancelCause { kNone, kUser, kOperator, kShutdown, kKillSwitch, kEgressQuota, kEgressUnproven };
+// What a job that was ended for this cause is closed with; kNone for kNone.
+[[nodiscard]] model::Reason reason_of(CancelCause cause) noexcept;
 
 // Raised by any thread, watched by the job's cell thread. The first cause wins.
 class CancelFlag {

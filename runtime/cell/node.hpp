@@ -45,6 +45,17 @@ struct CapacityView {
   std::string accel;               // kvm | tcg | "" when there is no microvm lane
 };
 
+// What is true of the kill switch: of the node, and of each job that is not closed.
+struct KillSwitchJob {
+  std::string uid, name;
+  model::State state = model::State::kAccepted;
+  std::string network;  // "cut", "none", "open", or why nobody can tell
+};
+struct KillSwitchView {
+  bool engaged = false;
+  std::vector<KillSwitchJob> jobs;
+};
+
 enum class Stream { kStdout, kStderr };
 
 // On whose behalf a job is looked at: a peer's uid; nullopt for root, who sees everything. A uid names its job, whoever
@@ -85,11 +96,14 @@ class Node {
   virtual base::Status cancel(const std::string& uid, bool by_operator) = 0;
   // The DSSE envelope (JSON). kNotFound for an unknown job, kFailedPrecondition while it is not sealed yet.
   virtual base::Result<std::string> evidence(const std::string& uid, Viewer viewer) = 0;
-  // Live denied attempts, or the sealed ones after the end.
+  // Live decisions of the filter, or the sealed ones after the end.
   virtual base::Result<model::EgressFacts> flows(const std::string& uid, Viewer viewer) = 0;
   virtual CapacityView capacity() = 0;
   // Admin only.
   virtual void set_draining(bool draining) = 0;
+  // Admin only. Engaged: every cell's network is cut, every job is ended (KillSwitch), and no job is accepted.
+  virtual base::Result<KillSwitchView> set_kill_switch(bool engaged) = 0;
+  virtual base::Result<KillSwitchView> kill_switch() = 0;
 };
 
 }  // namespace cellrund::cell

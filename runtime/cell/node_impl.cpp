@@ -26,7 +26,8 @@ constexpr std::chrono::seconds kDroppedRecordInterval{60};
 
 base::Result<std::unique_ptr<NodeImpl>> NodeImpl::create(Services& services, NodeOptions options) {
   admit::Admission admission(options.policy);
-  std::unique_ptr<NodeImpl> node(new NodeImpl(services, std::move(options), std::move(admission)));
+  KillSwitch held = CR_TRY(KillSwitch::open(services.paths.state, services.router));
+  std::unique_ptr<NodeImpl> node(new NodeImpl(services, std::move(options), std::move(admission), std::move(held)));
   node->housekeeper_ = std::jthread([raw = node.get()](const std::stop_token& stop) { raw->housekeeping(stop); });
   return node;
 }
@@ -56,6 +57,10 @@ void NodeImpl::shutdown() {
 }
 
 std::optional<Refusal> NodeImpl::node_refuses() const {
+  if (kill_switch_.engaged()) {
+    return Refusal{Reason::kKillSwitchEngaged, "the node's kill switch is engaged",
+                   "submit to another node, or as root, when it is safe again: cellrun killswitch release", ""};
+  }
   if (stopping_.load() || draining_.load()) {
     return Refusal{Reason::kNodeDraining, "the node takes no new jobs", "submit to another node, or: cellrun undrain", ""};
   }
@@ -74,6 +79,15 @@ std::uint64_t NodeImpl::open_jobs_of(const std::string& signer_key_id) {
 std::optional<Error> NodeImpl::stopped() {
   const auto why = services_.ledger.stopped();
   return why.has_value() ? std::optional(Error(Errc::kDataLoss, "the ledger has stopped: " + *why)) : std::nullopt;
+}
+
+std::vector<std::string> NodeImpl::open_uids() {
+  auto open = open_.lock();
+  std::vector<std::string> uids;
+  for (const auto& [uid, signer] : *open) {
+    uids.push_back(uid);
+  }
+  return uids;
 }
 
 NodeImpl::SubmitResult NodeImpl::submit(base::BytesView envelope, const model::PeerFacts& peer) {
@@ -196,6 +210,9 @@ NodeImpl::SubmitResult NodeImpl::accept(model::AdmittedJob job, base::BytesView 
   // A job that is accepted while shutdown() runs is not in its list: it is cancelled here.
   if (stopping_.load()) {
     cancel->raise(CancelCause::kShutdown);
+  }
+  if (kill_switch_.engaged()) {
+    cancel->raise(CancelCause::kKillSwitch);
   }
   auto held = threads_.lock();
   (*held)[uid].thread = std::jthread(
@@ -377,6 +394,37 @@ base::Result<model::EgressFacts> NodeImpl::flows(const std::string& uid, Viewer 
     return model::EgressFacts{};  // no network yet, so no attempt
   }
   return netpolicy::read_facts({services_.tag, uid, *slot}, services_.paths.run);
+}
+
+base::Result<KillSwitchView> NodeImpl::set_kill_switch(bool engaged) {
+  base::Status done = kill_switch_.set(engaged);
+  if (kill_switch_.engaged()) {
+    // Also when the file could not be written: what the kernel has cut must not go on.
+    for (const std::string& uid : open_uids()) {
+      if (auto flag = services_.table.cancel_flag(uid); flag != nullptr) {
+        flag->raise(CancelCause::kKillSwitch);
+      }
+    }
+    services_.capacity.wake();
+  }
+  base::log::warn("step=kill-switch outcome=" + std::string(kill_switch_.engaged() ? "engaged" : "released"));
+  CR_CHECK(std::move(done));
+  return kill_switch();
+}
+
+base::Result<KillSwitchView> NodeImpl::kill_switch() {
+  KillSwitchView out;
+  out.engaged = CR_TRY(services_.router.kill_switch());
+  for (const std::string& uid : open_uids()) {
+    const auto view = services_.table.get(uid);
+    if (!view.has_value()) {
+      continue;
+    }
+    const auto slot = slot_of(services_.tag, CR_TRY(services_.ledger.inventory(uid)));
+    out.jobs.push_back({uid, view->name, view->state,
+                        slot.has_value() ? kill_switch_.truth_of({services_.tag, uid, *slot}) : "none"});
+  }
+  return out;
 }
 
 CapacityView NodeImpl::capacity() {

@@ -10,6 +10,7 @@
 
 #include "admit/admission.hpp"
 #include "base/guarded.hpp"
+#include "cell/kill_switch.hpp"
 #include "cell/node.hpp"
 #include "cell/services.hpp"
 #include "job/verifier.hpp"
@@ -48,17 +49,21 @@ class NodeImpl final : public Node {
   base::Result<model::EgressFacts> flows(const std::string& uid, Viewer viewer) override;
   CapacityView capacity() override;
   void set_draining(bool draining) override { draining_.store(draining); }
+  base::Result<KillSwitchView> set_kill_switch(bool engaged) override;
+  base::Result<KillSwitchView> kill_switch() override;
 
  private:
   using SubmitResult = base::Result<std::variant<Accepted, model::Refusal>>;
-  NodeImpl(Services& services, NodeOptions options, admit::Admission admission)
-      : services_(services), options_(std::move(options)), admission_(std::move(admission)) {}
+  NodeImpl(Services& services, NodeOptions options, admit::Admission admission, KillSwitch kill_switch)
+      : services_(services), options_(std::move(options)), admission_(std::move(admission)),
+        kill_switch_(std::move(kill_switch)) {}
 
   // Seals the refusal; an Error only when that is impossible.
   SubmitResult refuse(model::Refusal refusal, model::RequestFacts request);
   SubmitResult accept(model::AdmittedJob job, base::BytesView envelope, const model::PeerFacts& peer);
   std::optional<model::Refusal> node_refuses() const;
   std::uint64_t open_jobs_of(const std::string& signer_key_id);
+  std::vector<std::string> open_uids();  // of the jobs that are accepted and not yet closed
   void seal_dropped(std::uint32_t peer_uid, std::uint64_t count);
   void housekeeping(const std::stop_token& stop);
   void join_finished();
@@ -76,6 +81,7 @@ class NodeImpl final : public Node {
   NodeOptions options_;
   admit::Admission admission_;
   std::mutex deciding_;  // held from the look at what is known and open until the new job counts as both
+  KillSwitch kill_switch_;
   std::atomic<bool> draining_{false};
   std::atomic<bool> stopping_{false};
   base::Guarded<std::map<std::string, Thread>> threads_;                        // by uid

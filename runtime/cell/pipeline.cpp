@@ -129,9 +129,15 @@ class Cell {
       return failure(Reason::kCreateContainerError, made.error().message());
     }
 
-    auto network = services_.router.connect(
-        name_, *live.journal, {.egress = {}, .relaxations = {}, .expect_blocked = spec_.expect_blocked, .on_alarm = {}});
+    auto network = services_.router.connect(name_, *live.journal,
+                                            {.egress = spec_.egress,
+                                             .relaxations = ticket_.job.relaxations(),
+                                             .expect_blocked = spec_.expect_blocked,
+                                             .on_alarm = [this](netpolicy::Alarm alarm, const std::string& why) { heed(alarm, why); }});
     if (!network.ok()) {
+      if (ticket_.cancel->raised()) {  // an engaged kill switch is one way for the canary to fail
+        return failure(reason_of(ticket_.cancel->cause()), network.error().message());
+      }
       const bool unproven = network.error().code() == base::Errc::kFailedPrecondition;
       return failure(unproven ? Reason::kEgressUnproven : Reason::kEgressAttachFailed, network.error().message());
     }
@@ -184,6 +190,12 @@ class Cell {
     return live.journal->created({ItemKind::kFile, folder, std::to_string(id.dev) + ":" + std::to_string(id.ino)});
   }
 
+  // On the warden's thread, while the network lives.
+  void heed(netpolicy::Alarm alarm, const std::string& why) {
+    base::log::warn("cell=" + uid_ + " step=watch-egress error=" + base::log::quoted(why) + ", ending the job");
+    ticket_.cancel->raise(alarm == netpolicy::Alarm::kQuota ? CancelCause::kEgressQuota : CancelCause::kEgressUnproven);
+  }
+
   // Between forward steps: has the job been cancelled, or its time to start run out?
   std::optional<Outcome> check_start() {
     if (ticket_.cancel->raised()) {
@@ -212,6 +224,13 @@ class Cell {
       outcome = failure(Reason::kEgressUnproven, attached.error().message());
     }
     if (auto facts = network.read_facts(); facts.ok()) {
+      // A job may end by itself before anybody has seen that its quota was used up.
+      const bool by_itself = outcome.reason == Reason::kCompleted || outcome.reason == Reason::kError || outcome.reason == Reason::kSignaled;
+      if (facts->quota_exhausted && by_itself) {
+        outcome.reason = Reason::kEgressQuotaExceeded;
+        outcome.state = model::terminal_state(outcome.reason);
+        outcome.message = "the job's egress quota was used up";
+      }
       record_.facts().egress = std::move(facts).value();
     } else {
       record_.facts().gaps.push_back("egress: " + facts.error().message());

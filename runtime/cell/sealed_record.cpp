@@ -22,6 +22,13 @@ std::uint64_t count_of(const Value& object, std::string_view key) {
   return n == nullptr ? 0 : static_cast<std::uint64_t>(*n);
 }
 
+const Array& items_of(const Value& object, std::string_view key) {
+  static const Array kNone;
+  const Value* value = object.find(key);
+  const Array* items = value == nullptr ? nullptr : value->as_array();
+  return items == nullptr ? kNone : *items;
+}
+
 base::Result<Value> statement_of(const std::string& envelope) {
   const crypto::dsse::Envelope parsed = CR_TRY(crypto::dsse::parse(
       base::as_bytes(envelope), {.max_payload_bytes = evidence::kMaxStatementBytes, .max_signatures = 1}));
@@ -50,26 +57,43 @@ base::Result<model::EgressFacts> egress_of_record(const std::string& envelope) {
   if (egress == nullptr) {
     return facts;
   }
-  if (const Value* counters = egress->find("counters"); counters != nullptr && counters->as_object() != nullptr) {
-    for (const auto& [reason, count] : counters->as_object()->members()) {
-      facts.counters.emplace_back(reason, count.as_int() == nullptr ? 0 : static_cast<std::uint64_t>(*count.as_int()));
+  facts.policy_digest = text_of(*egress, "policyDigest");
+  if (const Value* attach = egress->find("attach"); attach != nullptr) {
+    facts.attach_hook = text_of(*attach, "hook");
+  }
+  if (const Value* canary = egress->find("canary"); canary != nullptr) {
+    facts.canary_sent = count_of(*canary, "sent");
+    facts.canary_blocked = count_of(*canary, "blocked");
+    facts.canary_counted = count_of(*canary, "counted");
+  }
+  if (const Value* usage = egress->find("usage"); usage != nullptr) {
+    facts.used_bytes = count_of(*usage, "bytes");
+    facts.used_packets = count_of(*usage, "packets");
+    facts.used_connections = count_of(*usage, "connections");
+    const Value* exhausted = usage->find("exhausted");
+    facts.quota_exhausted = exhausted != nullptr && exhausted->as_bool() != nullptr && *exhausted->as_bool();
+  }
+  for (const Value& relaxation : items_of(*egress, "relaxations")) {
+    if (const std::string* text = relaxation.as_string(); text != nullptr) {
+      facts.relaxations.push_back(*text);
     }
   }
-  if (const Value* decisions = egress->find("decisions"); decisions != nullptr && decisions->as_array() != nullptr) {
-    for (const Value& item : *decisions->as_array()) {
-      model::EgressDecision decision;
-      decision.seq = count_of(item, "seq");
-      if (const Value* first = item.find("t"); first != nullptr) {
-        decision.boot_ns = static_cast<std::int64_t>(count_of(*first, "bootTimeNs"));
-      }
-      decision.protocol = static_cast<std::uint8_t>(count_of(item, "proto"));
-      decision.destination = text_of(item, "dst");
-      decision.port = static_cast<std::uint16_t>(count_of(item, "port"));
-      decision.verdict = text_of(item, "verdict");
-      decision.reason = text_of(item, "reason");
-      decision.count = count_of(item, "count");
-      facts.decisions.push_back(std::move(decision));
+  for (const Value& item : items_of(*egress, "counters")) {
+    facts.counters.emplace_back(text_of(item, "reason"), count_of(item, "packets"));
+  }
+  for (const Value& item : items_of(*egress, "decisions")) {
+    model::EgressDecision decision;
+    decision.seq = count_of(item, "seq");
+    if (const Value* first = item.find("t"); first != nullptr) {
+      decision.boot_ns = static_cast<std::int64_t>(count_of(*first, "bootTimeNs"));
     }
+    decision.protocol = static_cast<std::uint8_t>(count_of(item, "proto"));
+    decision.destination = text_of(item, "dst");
+    decision.port = static_cast<std::uint16_t>(count_of(item, "port"));
+    decision.verdict = text_of(item, "verdict");
+    decision.reason = text_of(item, "reason");
+    decision.count = count_of(item, "count");
+    facts.decisions.push_back(std::move(decision));
   }
   if (const Value* accounting = egress->find("accounting"); accounting != nullptr) {
     facts.seen = count_of(*accounting, "seen");

@@ -13,16 +13,6 @@ namespace cellrund::cell {
 using base::BootTime;
 using model::Reason;
 
-Reason reason_of(CancelCause cause) {
-  switch (cause) {
-    case CancelCause::kUser: return Reason::kCancelledByUser;
-    case CancelCause::kOperator: return Reason::kKilledByOperator;
-    case CancelCause::kShutdown: return Reason::kNodeShutdown;
-    case CancelCause::kNone: break;
-  }
-  return Reason::kNone;
-}
-
 model::Outcome outcome_of(const LaneEnd& end, const Causes& causes) {
   model::Outcome out;
   if (end.kind == EndKind::kExited) {

@@ -34,9 +34,6 @@ inline constexpr std::chrono::milliseconds kWatchdogSlack{250};
 // How long a killed cell may take to disappear before it is reported as it is.
 inline constexpr std::chrono::seconds kKillSlack{2};
 
-// kNone for kNone.
-[[nodiscard]] model::Reason reason_of(CancelCause cause);
-
 // Why a cell was ended from outside, beside what its lane reports.
 struct Causes {
   CancelCause cancel = CancelCause::kNone;

@@ -302,6 +302,24 @@ Session::Next Session::on(const api::SetDraining& request) {
   return answer(api::Ack{});
 }
 
+Session::Next Session::on(const api::UseKillSwitch& request) {
+  if (door_ != Door::kAdmin) {
+    return fail(Error(Errc::kPermissionDenied, "killswitch: only root may do this, on the admin socket"));
+  }
+  base::Result<cell::KillSwitchView> view = request.action == api::KillSwitchAction::kStatus
+                                                ? context_.node.kill_switch()
+                                                : context_.node.set_kill_switch(request.action == api::KillSwitchAction::kEngage);
+  if (!view) {
+    return fail(view.error());
+  }
+  api::KillSwitch out;
+  out.engaged = view->engaged;
+  for (cell::KillSwitchJob& job : view->jobs) {
+    out.jobs.push_back({std::move(job.uid), std::move(job.name), job.state, std::move(job.network)});
+  }
+  return answer(out);
+}
+
 Session::Next Session::on(const api::Ping& /*request*/) {
   return answer(api::Pong{context_.version, context_.node_id});
 }

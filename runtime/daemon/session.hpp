@@ -50,6 +50,7 @@ class Session {
   Next on(const api::GetFlows& request);
   Next on(const api::GetCapacity& request);
   Next on(const api::SetDraining& request);
+  Next on(const api::UseKillSwitch& request);
   Next on(const api::Ping& request);
 
   Next answer(const api::Response& response);

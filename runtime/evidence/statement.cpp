@@ -120,6 +120,9 @@ json::Object decision(Writer& w, const model::EgressDecision& facts) {
 json::Object egress(Writer& w, const model::EgressFacts& facts) {
   json::Object out;
   w.put(out, "policyDigest", facts.policy_digest);
+  if (!facts.relaxations.empty()) {
+    out.set("relaxations", w.list(facts.relaxations, "egress.relaxations", [&w](const std::string& text) { return json::Value(w.text(text)); }));
+  }
   w.put(out, "programTag", facts.program_tag);
   out.set("progIds", ids(w, facts.program_ids, "egress.progIds"));
   out.set("linkIds", ids(w, facts.link_ids, "egress.linkIds"));
@@ -139,6 +142,12 @@ json::Object egress(Writer& w, const model::EgressFacts& facts) {
     return json::Object{{"reason", w.text(entry.first)}, {"packets", Writer::count(entry.second)}};
   }));
   out.set("decisions", w.list(facts.decisions, "egress.decisions", [&w](const auto& entry) { return decision(w, entry); }));
+  if (facts.used_packets != 0 || facts.quota_exhausted) {
+    out.set("usage", json::Object{{"bytes", Writer::count(facts.used_bytes)},
+                                  {"packets", Writer::count(facts.used_packets)},
+                                  {"connections", Writer::count(facts.used_connections)},
+                                  {"exhausted", facts.quota_exhausted}});
+  }
   out.set("accounting", json::Object{{"seen", Writer::count(facts.seen)},
                                      {"suppressed", Writer::count(facts.suppressed)},
                                      {"lost", Writer::count(facts.lost)},

@@ -219,7 +219,18 @@ void show_egress(Page& page, View egress) {
   page.line("egress", "deny by default at " + egress["attach"]["hook"].text() + "; canary: " + std::to_string(canary["sent"].number_or(0)) + " sent, " +
                           std::to_string(canary["blocked"].number_or(0)) + " blocked, " + std::to_string(canary["counted"].number_or(0)) + " counted");
   const auto sum = [&sums](std::string_view name) { return std::to_string(sums[name].number_or(0)); };
-  page.more(sum("counted") + " packets counted = " + sum("seen") + " seen + " + sum("suppressed") + " suppressed + " + sum("lost") + " lost");
+  page.more(sum("counted") + " decisions counted = " + sum("seen") + " seen + " + sum("suppressed") + " suppressed + " + sum("lost") + " lost");
+  std::string opened;
+  for (const View relaxation : egress["relaxations"].items()) {
+    opened += (opened.empty() ? "" : ", ") + relaxation.text();
+  }
+  if (!opened.empty()) {
+    page.more("opened by the signer's grant: " + opened);
+  }
+  if (const View usage = egress["usage"]; usage.exists()) {
+    page.more("passed " + std::to_string(usage["packets"].number_or(0)) + " packets, " + std::to_string(usage["bytes"].number_or(0)) + " bytes, " +
+              std::to_string(usage["connections"].number_or(0)) + " connections");
+  }
   std::size_t rows = 0;
   for (const View decision : egress["decisions"].items()) {
     if (++rows > kMaxRows) {
@@ -229,7 +240,7 @@ void show_egress(Page& page, View egress) {
     if (const auto port = decision["port"].number(); port.has_value()) {
       target += ":" + std::to_string(*port);
     }
-    page.more(padded(decision["verdict"].text(), 7) + padded(protocol_name(decision["proto"].number_or(0)), 7) + padded(target, 22) +
+    page.more(padded(decision["verdict"].text(), 8) + padded(protocol_name(decision["proto"].number_or(0)), 7) + padded(target, 22) +
               padded(decision["reason"].text(), 16) + std::to_string(decision["count"].number_or(0)) + "x");
   }
   if (rows > kMaxRows) {

@@ -4,10 +4,12 @@
 
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "base/fd.hpp"
 #include "base/file.hpp"
 #include "model/job_spec.hpp"
+#include "model/loosen.hpp"
 
 namespace cellrund::job {
 class Verifier;
@@ -53,6 +55,8 @@ class AdmittedJob {
   [[nodiscard]] const VerifiedJob& verified() const noexcept { return verified_; }
   [[nodiscard]] Lane lane() const noexcept { return lane_; }
   [[nodiscard]] const Principal& principal() const noexcept { return principal_; }
+  // What of the signer's egress grant the job's rules need.
+  [[nodiscard]] const std::vector<Relaxation>& relaxations() const noexcept { return relaxations_; }
 
   AdmittedJob(AdmittedJob&&) = default;
   AdmittedJob& operator=(AdmittedJob&&) = default;
@@ -62,11 +66,12 @@ class AdmittedJob {
 
  private:
   friend class admit::Admission;
-  AdmittedJob(VerifiedJob verified, Lane lane, Principal principal)
-      : verified_(std::move(verified)), lane_(lane), principal_(std::move(principal)) {}
+  AdmittedJob(VerifiedJob verified, Lane lane, Principal principal, std::vector<Relaxation> relaxations)
+      : verified_(std::move(verified)), lane_(lane), principal_(std::move(principal)), relaxations_(std::move(relaxations)) {}
   VerifiedJob verified_;
   Lane lane_;
   Principal principal_;
+  std::vector<Relaxation> relaxations_;
 };
 
 // What an image's config says about the process to run (OCI image-spec, config.md).

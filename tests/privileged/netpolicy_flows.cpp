@@ -167,6 +167,8 @@ TEST_CASE("the kill switch cuts every flow at once, for good") {
   CHECK_FALSE(*router.kill_switch());
   REQUIRE(router.set_kill_switch(true).ok());
   CHECK(*router.kill_switch());
+  CHECK(*router.kill_switch_cuts(node.cell(0)));
+  CHECK(router.kill_switch_cuts(node.cell(1)).error().code() == base::Errc::kNotFound);
   CHECK_FALSE(carries(connection.cell.get(), connection.sink.get(), kDenied));
   CHECK_FALSE(carries(connection.sink.get(), connection.cell.get(), kDenied));
   CHECK_FALSE(open_connection(cell.netns_fd(), web.get(), kSink, 443, kDenied).open());

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "command.hpp"
+#include "model/job_spec.hpp"
 
 namespace cellrund::cli {
 
@@ -10,6 +11,8 @@ Outcome keygen(Context& context);
 Outcome sign(Context& context);
 Outcome lint(Context& context);
 Outcome schema(Context& context);
+// A jobspec in full, or the failure that names its first fault.
+base::Result<model::JobSpec, Failed> checked_spec(const std::string& text);
 // submit.cpp. exit_code_of(): what `submit` and `wait` leave with for a closed job.
 [[nodiscard]] int exit_code_of(const api::Job& job);
 Outcome submit(Context& context);
@@ -21,6 +24,8 @@ Outcome logs(Context& context);
 Outcome events(Context& context);
 Outcome flows(Context& context);
 Outcome cancel(Context& context);
+// egress.cpp
+Outcome egress_explain(Context& context);
 // evidence.cpp
 Outcome evidence_show(Context& context);
 Outcome evidence_verify(Context& context);
@@ -33,6 +38,7 @@ Outcome trust_remove(Context& context);
 Outcome capacity(Context& context);
 Outcome drain(Context& context);
 Outcome undrain(Context& context);
+Outcome kill_switch(Context& context);
 Outcome image(Context& context);
 Outcome residue_scan(Context& context);
 // doctor.cpp

@@ -228,6 +228,9 @@ Outcome flows(Context& context) {
     return print(object_text(context.format(),
                              {{"flows", std::move(items)},
                               {"counters", std::move(counters)},
+                              {"usage", base::json::Object{{"bytes", egress.used_bytes}, {"packets", egress.used_packets},
+                                                           {"connections", egress.used_connections},
+                                                           {"exhausted", egress.quota_exhausted}}},
                               {"accounting", base::json::Object{{"seen", egress.seen}, {"suppressed", egress.suppressed},
                                                                 {"lost", egress.lost}, {"counted", egress.counted}}},
                               {"canary", base::json::Object{{"sent", egress.canary_sent}, {"blocked", egress.canary_blocked},
@@ -239,6 +242,10 @@ Outcome flows(Context& context) {
                     or_dash(d.verdict), or_dash(d.reason), std::to_string(d.count)});
   }
   std::string out = table({"PROTO", "DESTINATION", "PORT", "VERDICT", "REASON", "COUNT"}, rows);
+  if (egress.used_packets != 0 || egress.quota_exhausted) {
+    out += "passed: " + std::to_string(egress.used_packets) + " packets, " + std::to_string(egress.used_bytes) + " bytes, " +
+           std::to_string(egress.used_connections) + " connections" + (egress.quota_exhausted ? "; the quota is used up" : "") + "\n";
+  }
   out += "accounting: seen " + std::to_string(egress.seen) + " + suppressed " + std::to_string(egress.suppressed) +
          " + lost " + std::to_string(egress.lost) + " = counted " + std::to_string(egress.counted) + "\n";
   return print(out) ? 0 : kExitOurs;

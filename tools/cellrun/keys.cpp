@@ -25,6 +25,8 @@ base::Status write_new(const std::string& path, std::string_view content, unsign
   return base::ok();
 }
 
+}  // namespace
+
 base::Result<model::JobSpec, Failed> checked_spec(const std::string& text) {
   base::Result<model::JobSpec, model::Refusal> spec = job::parse_spec(text);
   if (!spec) {
@@ -32,8 +34,6 @@ base::Result<model::JobSpec, Failed> checked_spec(const std::string& text) {
   }
   return std::move(*spec);
 }
-
-}  // namespace
 
 Outcome keygen(Context& context) {
   const Arguments& arguments = context.arguments();

@@ -1,4 +1,4 @@
-// capacity, drain, undrain; and the commands that live in programs of their own: image, residue scan.
+// capacity, drain, undrain, killswitch; and the commands that live in programs of their own: image, residue scan.
 #include <unistd.h>
 
 #include "base/file.hpp"
@@ -75,6 +75,31 @@ Outcome capacity(Context& context) {
 
 Outcome drain(Context& context) { return set_draining(context, true); }
 Outcome undrain(Context& context) { return set_draining(context, false); }
+
+Outcome kill_switch(Context& context) {
+  api::UseKillSwitch request;
+  if (context.command() != "killswitch status") {
+    request.action = context.command() == "killswitch engage" ? api::KillSwitchAction::kEngage : api::KillSwitchAction::kRelease;
+  }
+  api::Client client = CR_TRY(context.connect_admin());
+  const api::KillSwitch reply = CR_TRY(ask<api::KillSwitch>(client, request));
+  if (context.style().json()) {
+    base::json::Array jobs;
+    for (const api::KillSwitch::Job& job : reply.jobs) {
+      jobs.emplace_back(base::json::Object{{"uid", job.uid}, {"name", job.name}, {"state", model::to_string(job.state)}, {"network", job.network}});
+    }
+    return print(object_text(context.format(), {{"engaged", reply.engaged}, {"jobs", std::move(jobs)}})) ? 0 : kExitOurs;
+  }
+  std::vector<std::vector<std::string>> rows;
+  for (const api::KillSwitch::Job& job : reply.jobs) {
+    rows.push_back({job.uid, printable(job.name), std::string(model::to_string(job.state)), printable(job.network)});
+  }
+  std::string out = reply.engaged ? "engaged: no cell's packet passes, no job is accepted\n" : "released\n";
+  if (!rows.empty()) {
+    out += table({"UID", "NAME", "STATE", "NETWORK"}, rows);
+  }
+  return print(out) ? 0 : kExitOurs;
+}
 
 Outcome image(Context& context) {
   const daemon::LoadedConfig loaded = CR_TRY(context.load_config());

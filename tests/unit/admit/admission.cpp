@@ -134,6 +134,19 @@ TEST_CASE_FIXTURE(Fixture, "named principals and the key's own service are allow
   CHECK(admit({.spec = R"(,"principal":{"type":"service","id":")" + key.public_key().key_id() + "\"}"}).ok());
 }
 
+TEST_CASE_FIXTURE(Fixture, "egress rules need the key's grant, and the job carries what of it they use") {
+  const std::string rules = R"(,"network":{"egress":{"rules":[{"to":{"cidr":"203.0.113.0/24"},"ports":[443]},{"to":{"cidr":"10.2.3.0/24"},"ports":[22]}]}})";
+  const model::Refusal denied = refused({.spec = rules});
+  CHECK(denied.reason == Reason::kPolicyDenied);
+  CHECK(denied.field == "spec.network.egress.rules[0].to.cidr");
+  grant.egress = {"public", "private:10.2.0.0/16"};
+  const auto admitted = admit({.spec = rules});
+  REQUIRE(admitted.ok());
+  REQUIRE(admitted->relaxations().size() == 2);
+  CHECK(model::text_of(admitted->relaxations()[1]) == "private:10.2.0.0/16");
+  CHECK(admit({})->relaxations().empty());
+}
+
 TEST_CASE_FIXTURE(Fixture, "a star allows any namespace") {
   grant.namespaces = {"*"};
   CHECK(admit({.tenant = "finance"}).ok());

@@ -43,6 +43,9 @@ TEST_CASE("requests survive the wire") {
   CHECK(logs.stderr_offset == 2);
   CHECK(logs.follow);
   CHECK(through(api::SetDraining{true}).draining);
+  for (const auto action : {api::KillSwitchAction::kStatus, api::KillSwitchAction::kEngage, api::KillSwitchAction::kRelease}) {
+    CHECK(through(api::UseKillSwitch{action}).action == action);
+  }
   (void)through(api::GetCapacity{});
   (void)through(api::Ping{});
 }

@@ -27,6 +27,7 @@ class FakeNode final : public cell::Node {
     std::map<std::uint32_t, std::uint64_t> dropped;
     std::uint64_t submissions = 0;
     bool draining = false;
+    bool kill_switch = false;
     bool disk_full = false;
   };
 
@@ -106,6 +107,18 @@ class FakeNode final : public cell::Node {
     return view;
   }
   void set_draining(bool draining) override { state_.lock()->draining = draining; }
+  base::Result<cell::KillSwitchView> set_kill_switch(bool engaged) override {
+    state_.lock()->kill_switch = engaged;
+    return kill_switch();
+  }
+  base::Result<cell::KillSwitchView> kill_switch() override {
+    auto state = state_.lock();
+    cell::KillSwitchView view{state->kill_switch, {}};
+    for (const auto& [uid, job] : state->jobs) {
+      view.jobs.push_back({uid, job.view.name, job.view.state, state->kill_switch ? "cut" : "open"});
+    }
+    return view;
+  }
 
   template <typename F>
   void change(const F& f) {

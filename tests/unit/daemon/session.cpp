@@ -225,6 +225,11 @@ TEST_CASE("draining is for the admin socket") {
   CHECK_FALSE(node.snapshot().draining);
   const Peer admin(node, 0, daemon::Door::kAdmin);
   (void)admin.ask<api::Ack>(api::SetDraining{true});
+  CHECK(ordinary.ask<api::Failure>(api::UseKillSwitch{api::KillSwitchAction::kEngage}).code == base::Errc::kPermissionDenied);
+  CHECK(ordinary.ask<api::Failure>(api::UseKillSwitch{}).code == base::Errc::kPermissionDenied);
+  CHECK(admin.ask<api::KillSwitch>(api::UseKillSwitch{api::KillSwitchAction::kEngage}).engaged);
+  CHECK(admin.ask<api::KillSwitch>(api::UseKillSwitch{}).engaged);
+  CHECK_FALSE(admin.ask<api::KillSwitch>(api::UseKillSwitch{api::KillSwitchAction::kRelease}).engaged);
   CHECK(admin.ask<api::Capacity>(api::GetCapacity{}).draining);
 }
 

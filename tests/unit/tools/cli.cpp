@@ -79,6 +79,27 @@ const std::string kSpec = R"({"apiVersion": "cellrun.dev/v1", "kind": "Job",
 
 }  // namespace
 
+TEST_CASE("egress explain answers from a bare jobspec, and refuses what is no target") {
+  const std::string path = "/tmp/cellrun-cli-explain-" + std::to_string(::getpid()) + ".json";
+  const std::string spec = R"({"apiVersion":"cellrun.dev/v1","kind":"Job","metadata":{"name":"m","uid":"0199c1f2-7b1e-7c3a-9d2e-2f4b6a8c0e11","namespace":"n",
+    "issuedAt":"2026-11-21T10:00:00Z","expiresAt":"2026-11-21T11:00:00Z"},"spec":{"container":{"image":"a@sha256:)" + std::string(64, 'a') +
+    R"("},"resources":{"limits":{"cpu":"1","memory":"64Mi","pids":4}},"activeDeadlineSeconds":9,
+    "network":{"egress":{"rules":[{"to":{"cidr":"203.0.113.0/24"},"ports":[443]}]}}}})";
+  REQUIRE(base::write_file_atomic(path, spec, 0600).ok());
+  Ran ran = run({"egress", "explain", path, "203.0.113.9:443"});
+  CHECK(ran.exit_code == 0);
+  CHECK(ran.out.starts_with("allowed: 203.0.113.9:443/tcp by spec.network.egress.rules[0]"));
+  ran = run({"egress", "explain", path, "203.0.113.9:443/udp"});
+  CHECK(ran.exit_code == 3);
+  CHECK(ran.out.starts_with("denied: 203.0.113.9:443/udp: default-deny"));
+  ran = run({"egress", "explain", path, "169.254.169.254:443", "--json"});
+  CHECK(ran.exit_code == 3);
+  CHECK(ran.out.find("\"metadata\"") != std::string::npos);
+  CHECK(run({"egress", "explain", path, "203.0.113.9"}).exit_code == 64);
+  CHECK(run({"egress", "explain", path, "example.com:443"}).exit_code == 64);
+  REQUIRE(base::remove_file(path).ok());
+}
+
 TEST_CASE("a typing error names what was probably meant, and leaves with 64") {
   struct Case {
     std::vector<std::string> words;
@@ -87,7 +108,7 @@ TEST_CASE("a typing error names what was probably meant, and leaves with 64") {
   const std::vector<Case> cases = {
       {{"sumbit"}, "cellrun: unknown command sumbit (InvalidArgument)\nhint: did you mean submit?\n"},
       {{"frobnicate"}, "cellrun: unknown command frobnicate (InvalidArgument)\nhint: cellrun help lists the commands\n"},
-      {{"killswitch", "engage"}, "cellrun: unknown command killswitch (InvalidArgument)\nhint: cellrun help lists the commands\n"},
+      {{"quarantine", "engage"}, "cellrun: unknown command quarantine (InvalidArgument)\nhint: cellrun help lists the commands\n"},
       {{"evidence", "shwo"}, "cellrun: unknown command evidence shwo (InvalidArgument)\nhint: did you mean evidence show?\n"},
       {{"config"}, "cellrun: config needs a command (InvalidArgument)\nhint: one of: default, dump, validate, sources\n"},
       {{"ps", "--al"}, "cellrun: ps: unknown flag --al (InvalidArgument)\nhint: did you mean --all?\n"},
