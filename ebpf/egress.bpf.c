@@ -51,7 +51,7 @@ struct {
 
 struct {
   __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-  __uint(max_entries, CR_COUNTERS);
+  __uint(max_entries, CR_VERDICTS);
   __type(key, __u32);
   __type(value, struct cr_count);
 } counters SEC(".maps");
@@ -63,6 +63,11 @@ struct {
   __type(key, struct cr_decision_key);
   __type(value, struct cr_decision);
 } decisions SEC(".maps");
+
+struct {
+  __uint(type, BPF_MAP_TYPE_RINGBUF);
+  __uint(max_entries, CR_SAMPLE_RING_BYTES);
+} samples SEC(".maps");
 
 struct {
   __uint(type, BPF_MAP_TYPE_LPM_TRIE);
@@ -112,13 +117,36 @@ struct {
 
 static __always_inline void count(__u32 slot, __u32 bytes) {
   struct cr_count *c = bpf_map_lookup_elem(&counters, &slot);
-  if (c) { /* always: slot < CR_COUNTERS. Own CPU's value, and tc programs do not nest on one CPU. */
+  if (c) { /* always: slot < CR_VERDICTS. Own CPU's value, and tc programs do not nest on one CPU. */
     c->packets += 1;
     c->bytes += bytes;
   }
 }
 
-/* Exactly one of: an existing decision grows, a new one appears, or `suppressed` grows. */
+/* What the table has no room for. Exactly one of: a sample appears, `suppressed` grows, or `lost` does. */
+static __always_inline void sample(const struct cr_decision_key *key, __u64 now) {
+  __u32 zero = 0, slot = key->reason;
+  struct cr_usage *u = bpf_map_lookup_elem(&usage, &zero);
+  struct cr_count *c = bpf_map_lookup_elem(&counters, &slot);
+  if (!u || !c)
+    return; /* never: both are arrays */
+  __u64 due = u->sample_ns;
+  __u64 start = due + CR_SAMPLE_BURST_NS > now ? due : now - CR_SAMPLE_BURST_NS;
+  if (start > now || __sync_val_compare_and_swap(&u->sample_ns, due, start + CR_SAMPLE_INTERVAL_NS) != due) {
+    c->suppressed += 1;
+    return;
+  }
+  struct cr_sample *s = bpf_ringbuf_reserve(&samples, sizeof(*s), 0);
+  if (!s) {
+    c->lost += 1;
+    return;
+  }
+  s->what = *key;
+  s->at_ns = now;
+  bpf_ringbuf_submit(s, BPF_RB_NO_WAKEUP); /* nobody sleeps on it: the warden comes by */
+}
+
+/* Exactly one of: an existing decision grows, a new one appears, or the packet is sampled. */
 static __always_inline void remember(const struct cr_decision_key *key) {
   __u64 now = bpf_ktime_get_boot_ns();
   struct cr_decision *d = bpf_map_lookup_elem(&decisions, key);
@@ -128,7 +156,7 @@ static __always_inline void remember(const struct cr_decision_key *key) {
       return;
     d = bpf_map_lookup_elem(&decisions, key); /* another CPU was first, or the map is full */
     if (!d) {
-      count(CR_COUNTER_SUPPRESSED, 0);
+      sample(key, now);
       return;
     }
   }

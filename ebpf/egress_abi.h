@@ -87,15 +87,12 @@ enum cr_pass {
   CR_VERDICTS = CR_REASONS + 3,
 };
 
-/* Slots of the per-CPU counter map: one per verdict, then what the decision map could not take. */
-enum cr_counter {
-  CR_COUNTER_SUPPRESSED = CR_VERDICTS,
-  CR_COUNTERS = CR_VERDICTS + 1,
-};
-
+/* Slot of the per-CPU counter map: one per verdict. */
 struct cr_count {
   cr_u64 packets;
-  cr_u64 bytes; /* as on the wire, Ethernet header included */
+  cr_u64 bytes;      /* as on the wire, Ethernet header included */
+  cr_u64 suppressed; /* of the packets: neither in the decision table nor in the ring */
+  cr_u64 lost;       /* of the packets: were to go to the ring, which was full */
 };
 
 #define CR_UNLIMITED 0xffffffffffffffffull
@@ -163,6 +160,7 @@ struct cr_usage {
   cr_u64 bytes, packets, connections; /* passed; never above the limits */
   cr_u64 exhausted;                   /* 1 from the first packet on that the quota stopped */
   cr_u64 paid_until_ns;               /* bytesPerSecond: until when the bytes that passed use up the line */
+  cr_u64 sample_ns;                   /* earliest time of the next sample, at the steady rate; moves with each one */
 };
 #define CR_RATE_BURST_NS 1000000000ull /* how far ahead of the clock bytes may be */
 #define CR_RATE_ATTEMPTS 4             /* to book a packet beside other CPUs; then it is dropped */
@@ -190,8 +188,20 @@ struct cr_decision {
   cr_u64 last_ns;
 };
 
-/* Of one cell. What does not fit is counted as suppressed: seen + suppressed = counted, and nothing can be lost. */
+/*
+ * Of one cell. A table that never evicts, so the first ones keep an exact count each. Once it is full, a packet of another
+ * decision becomes a sample in the cell's ring while the rate allows it; otherwise it is counted as suppressed. Of each
+ * verdict up to CR_ALLOWED holds: packets = sum of its decisions + samples + suppressed + lost.
+ */
 #define CR_MAX_DECISIONS 1024
+
+struct cr_sample {
+  struct cr_decision_key what;
+  cr_u64 at_ns; /* CLOCK_BOOTTIME */
+};
+#define CR_SAMPLE_RING_BYTES 65536                 /* 24 bytes a sample: a minute and more at the steady rate */
+#define CR_SAMPLE_INTERVAL_NS (1000000000ull / 32) /* of the steady rate */
+#define CR_SAMPLE_BURST_NS 2000000000ull           /* of that rate, after a quiet time */
 
 /* Value 0 of the state map. */
 struct cr_control {

@@ -9,28 +9,33 @@
 #include <tuple>
 
 #include "netpolicy/address.hpp"
-#include "netpolicy/classifier.hpp"
+#include "netpolicy/filter.hpp"
+#include "netpolicy/names.hpp"
+#include "netpolicy/samples.hpp"
+#include "netpolicy/verdicts.hpp"
 
 namespace cellrund::netpolicy {
 namespace {
 
 using base::Error;
 
-using Counters = std::array<std::uint64_t, CR_COUNTERS>;
+constexpr int kAttempts = 4;  // to find a cell quiet
 
-base::Result<Counters> read_counters(int fd) {
+base::Result<Account> read_counters(int fd) {
   const int cpus = ::libbpf_num_possible_cpus();
   if (cpus <= 0) {
     return Error::from_errno("count possible CPUs", -cpus);
   }
   std::vector<cr_count> values(static_cast<std::size_t>(cpus));
-  Counters counters{};
-  for (std::uint32_t slot = 0; slot < CR_COUNTERS; ++slot) {
+  Account counters;
+  for (std::uint32_t slot = 0; slot < CR_VERDICTS; ++slot) {
     if (::bpf_map_lookup_elem(fd, &slot, values.data()) != 0) {
       return Error::from_errno("read filter counters");
     }
     for (const cr_count& value : values) {
-      counters[slot] += value.packets;
+      counters.packets[slot] += value.packets;
+      counters.suppressed[slot] += value.suppressed;
+      counters.lost[slot] += value.lost;
     }
   }
   return counters;
@@ -61,21 +66,35 @@ std::uint64_t Account::counted() const noexcept {
   return std::accumulate(packets.begin(), packets.begin() + CR_ALLOWED + 1, std::uint64_t{0});
 }
 
+std::string Account::imbalance() const {
+  ByVerdict known = suppressed;
+  for (unsigned verdict = 0; verdict < CR_VERDICTS; ++verdict) {
+    known[verdict] += lost[verdict];
+  }
+  for (const auto& [key, decision] : decisions) {
+    known.at(key.reason) += decision.count;
+  }
+  for (unsigned verdict = 0; verdict <= CR_ALLOWED; ++verdict) {
+    if (known[verdict] != packets[verdict]) {
+      return std::string(reason_name(verdict)) + ": " + std::to_string(packets[verdict]) + " packets counted, " +
+             std::to_string(known[verdict]) + " accounted for";
+    }
+  }
+  return {};
+}
+
 base::Result<Account> read_account(int counters_fd, int decisions_fd) {
-  constexpr int kAttempts = 4;
-  Account account;
-  Counters before = CR_TRY(read_counters(counters_fd));
+  Account account = CR_TRY(read_counters(counters_fd));
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
-    account.decisions = CR_TRY(read_decisions(decisions_fd));
-    const Counters after = CR_TRY(read_counters(counters_fd));
-    const bool quiet = after == before;
-    before = after;
+    auto decisions = CR_TRY(read_decisions(decisions_fd));
+    Account after = CR_TRY(read_counters(counters_fd));
+    const bool quiet = after.packets == account.packets;
+    account = std::move(after);
+    account.decisions = std::move(decisions);
     if (quiet) {
       break;
     }
   }
-  std::copy_n(before.begin(), CR_VERDICTS, account.packets.begin());
-  account.suppressed = before[CR_COUNTER_SUPPRESSED];
   return account;
 }
 
@@ -123,9 +142,35 @@ void fill_account(const Account& account, model::EgressFacts& facts) {
     facts.seen += decision.count;
     facts.decisions.push_back(std::move(out));
   }
-  facts.suppressed = account.suppressed;
-  facts.lost = 0;
+  const auto sum = [](const Account::ByVerdict& values) {
+    return std::accumulate(values.begin(), values.end(), std::uint64_t{0});
+  };
+  facts.suppressed = sum(account.suppressed);
+  facts.lost = sum(account.lost);
   facts.counted = account.counted();
+  facts.imbalance = account.imbalance();
+}
+
+base::Status add_account(const std::string& pins, Samples& samples, model::EgressFacts& facts) {
+  const base::UniqueFd counters = CR_TRY(open_pin(map_pin(pins, MapRole::kCounters)));
+  const base::UniqueFd decisions = CR_TRY(open_pin(map_pin(pins, MapRole::kDecisions)));
+  const base::UniqueFd ring = CR_TRY(open_pin(map_pin(pins, MapRole::kSamples)));
+  for (int attempt = 0; attempt < kAttempts; ++attempt) {
+    Account account = CR_TRY(read_account(counters.get(), decisions.get()));
+    (void)samples.drain(ring.get());  // what stays in the ring is missing in the sum, which tells
+    samples.add_to(account);
+    fill_account(account, facts);
+    if (facts.imbalance.empty()) {
+      break;
+    }
+  }
+  const base::UniqueFd usage_map = CR_TRY(open_pin(map_pin(pins, MapRole::kUsage)));
+  const cr_usage usage = CR_TRY(read_usage(usage_map.get()));
+  facts.used_bytes = usage.bytes;
+  facts.used_packets = usage.packets;
+  facts.used_connections = usage.connections;
+  facts.quota_exhausted = usage.exhausted != 0;
+  return base::ok();
 }
 
 }  // namespace cellrund::netpolicy

@@ -31,9 +31,9 @@ using base::Error;
 
 static_assert(sizeof(bpf_insn) == sizeof(std::uint64_t));
 static_assert(sizeof(cr_config) == 56 && sizeof(cr_decision_key) == 8 && sizeof(cr_decision) == 24 &&
-              sizeof(cr_count) == 16 && sizeof(cr_control) == 8 && sizeof(cr_deny_key) == 8 && sizeof(cr_deny) == 4 &&
+              sizeof(cr_count) == 32 && sizeof(cr_control) == 8 && sizeof(cr_deny_key) == 8 && sizeof(cr_deny) == 4 &&
               sizeof(cr_allow_key) == 12 && sizeof(cr_allow) == 16 && sizeof(cr_flow_key) == 12 &&
-              sizeof(cr_flow) == 32 && sizeof(cr_usage) == 40 && sizeof(cr_node) == 8);
+              sizeof(cr_flow) == 32 && sizeof(cr_usage) == 48 && sizeof(cr_node) == 8 && sizeof(cr_sample) == 16);
 
 constexpr std::uint32_t kZero = 0;
 
@@ -60,10 +60,10 @@ base::Result<LoadedFilter::Map> create_map(bpf_map_type type, const std::string&
 }
 
 // What each map of the object file is; libbpf names the one of constants after its section.
-constexpr std::array<std::pair<const char*, MapRole>, 9> kObjectMaps{{
+constexpr std::array<std::pair<const char*, MapRole>, 10> kObjectMaps{{
     {"control", MapRole::kControl}, {"counters", MapRole::kCounters}, {"decisions", MapRole::kDecisions},
     {"deny_set", MapRole::kDeny}, {"allow_set", MapRole::kAllow}, {"flows", MapRole::kFlows},
-    {"usage", MapRole::kUsage}, {"lease", MapRole::kLease}, {"node", MapRole::kNode},
+    {"usage", MapRole::kUsage}, {"lease", MapRole::kLease}, {"samples", MapRole::kSamples}, {"node", MapRole::kNode},
 }};
 
 std::optional<MapRole> role_of(const bpf_map* map) {
@@ -91,7 +91,7 @@ std::array<MapShape, kCellMaps.size()> shapes_of(const CompiledPolicy& policy) {
   return {{
       {MapRole::kConfig, BPF_MAP_TYPE_ARRAY, kIndex, sizeof(cr_config), 1, BPF_F_RDONLY_PROG},
       {MapRole::kControl, BPF_MAP_TYPE_ARRAY, kIndex, sizeof(cr_control), 1, BPF_F_RDONLY_PROG},
-      {MapRole::kCounters, BPF_MAP_TYPE_PERCPU_ARRAY, kIndex, sizeof(cr_count), CR_COUNTERS, 0},
+      {MapRole::kCounters, BPF_MAP_TYPE_PERCPU_ARRAY, kIndex, sizeof(cr_count), CR_VERDICTS, 0},
       {MapRole::kDecisions, BPF_MAP_TYPE_HASH, sizeof(cr_decision_key), sizeof(cr_decision), CR_MAX_DECISIONS,
        BPF_F_NO_PREALLOC},
       {MapRole::kDeny, BPF_MAP_TYPE_LPM_TRIE, sizeof(cr_deny_key), sizeof(cr_deny), policy.deny.size(), kSet},
@@ -100,6 +100,7 @@ std::array<MapShape, kCellMaps.size()> shapes_of(const CompiledPolicy& policy) {
       {MapRole::kFlows, BPF_MAP_TYPE_LRU_HASH, sizeof(cr_flow_key), sizeof(cr_flow), CR_MAX_FLOWS, 0},
       {MapRole::kUsage, BPF_MAP_TYPE_ARRAY, kIndex, sizeof(cr_usage), 1, 0},
       {MapRole::kLease, BPF_MAP_TYPE_ARRAY, kIndex, sizeof(cr_lease), 1, BPF_F_RDONLY_PROG},
+      {MapRole::kSamples, BPF_MAP_TYPE_RINGBUF, 0, 0, CR_SAMPLE_RING_BYTES, 0},
   }};
 }
 

@@ -1,5 +1,5 @@
 // The filter in the kernel. FilterProgram is the code, verified once per node; LoadedFilter is one cell's instance of
-// it: two programs and nine maps of its own, named after the cell, held by descriptors until they are pinned.
+// it: two programs and ten maps of its own, named after the cell, held by descriptors until they are pinned.
 #pragma once
 
 #include <array>

@@ -13,6 +13,7 @@
 #include "netpolicy/netns.hpp"
 #include "netpolicy/policy_maps.hpp"
 #include "netpolicy/rtnl.hpp"
+#include "netpolicy/samples.hpp"
 
 namespace cellrund::netpolicy {
 namespace {
@@ -47,19 +48,6 @@ base::Result<std::string> frozen_digest(const std::string& pins) {
   return crypto::digest_text(base::as_bytes(text));
 }
 
-base::Status add_account(const std::string& pins, model::EgressFacts& facts) {
-  const base::UniqueFd counters = CR_TRY(open_pin(map_pin(pins, MapRole::kCounters)));
-  const base::UniqueFd decisions = CR_TRY(open_pin(map_pin(pins, MapRole::kDecisions)));
-  fill_account(CR_TRY(read_account(counters.get(), decisions.get())), facts);
-  const base::UniqueFd usage_map = CR_TRY(open_pin(map_pin(pins, MapRole::kUsage)));
-  const cr_usage usage = CR_TRY(read_usage(usage_map.get()));
-  facts.used_bytes = usage.bytes;
-  facts.used_packets = usage.packets;
-  facts.used_connections = usage.connections;
-  facts.quota_exhausted = usage.exhausted != 0;
-  return base::ok();
-}
-
 }  // namespace
 
 base::Result<model::EgressFacts> read_facts(const model::CellName& name, const std::string& run_dir) {
@@ -75,14 +63,28 @@ base::Result<model::EgressFacts> read_facts(const model::CellName& name, const s
   }
   facts.attach_ifindex = attachment.ifindex;
   facts.attach_hook = hook_name(attachment.mode);
-  CR_CHECK(add_account(pins, facts));
+  Samples samples;
+  CR_CHECK(add_account(pins, samples, facts));
   return facts;
 }
 
 base::Result<model::EgressFacts> NetworkedCell::read_facts() const {
   model::EgressFacts facts = facts_;
-  CR_CHECK(add_account(pin_dir(run_dir_, name_), facts).context("read filter account of " + name_.marker()));
+  CR_CHECK(add_account(pin_dir(run_dir_, name_), watch_.samples(), facts).context("read filter account of " + name_.marker()));
   return facts;
+}
+
+base::Result<model::EgressFacts> NetworkedCell::final_facts() const {
+  model::EgressFacts facts = CR_TRY(read_facts());
+  if (facts.imbalance.empty()) {
+    return facts;
+  }
+  const base::UniqueFd router = CR_TRY(open_netns(router_netns(run_dir_, name_.node)));
+  CR_CHECK(in_netns(router.get(), [&]() -> base::Status {
+    Rtnl rtnl = CR_TRY(Rtnl::open());
+    return rtnl.set_down(CR_TRY(rtnl.link_index(name_.host_link())));
+  }).context("take the link of " + name_.marker() + " down"));
+  return read_facts();
 }
 
 base::Status NetworkedCell::verify_attached() const {

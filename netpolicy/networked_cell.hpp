@@ -38,8 +38,11 @@ class NetworkedCell {
   // As proven by connect(): attachment, read-back and canary, with the account at that moment.
   [[nodiscard]] const model::EgressFacts& facts() const noexcept { return facts_; }
 
-  // facts() with the account of now. Final counters must be read before disconnect(), which removes the maps.
+  // facts() with the account of now.
   [[nodiscard]] base::Result<model::EgressFacts> read_facts() const;
+  // The same for the last time, when nothing runs in the cell any more: before disconnect(), which removes the maps. Where
+  // somebody outside goes on sending, the link is taken down, so that the account can be read while nothing moves.
+  [[nodiscard]] base::Result<model::EgressFacts> final_facts() const;
   // Reads the attachment back again: our two programs and nothing else at both hooks of the same interface, the filter
   // enforcing the policy that was proven, the router's firewall untouched. kFailedPrecondition or kNotFound names what differs (the job's reason is
   // then EgressUnproven).

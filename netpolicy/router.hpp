@@ -55,6 +55,9 @@ class Router {
   // Whether it stops this cell: engaged, and both of the cell's programs read this very map. kNotFound: no filter.
   [[nodiscard]] base::Result<bool> kill_switch_cuts(const model::CellName& name) const;
 
+  // The account of a live cell as of now. kNotFound: it has no proven filter, not yet or no more.
+  [[nodiscard]] base::Result<model::EgressFacts> flows(const model::CellName& name) const;
+
   [[nodiscard]] Attach attach() const noexcept;  // kTcx or kClsact: what was taken
   [[nodiscard]] const std::string& netns_path() const noexcept;
 

@@ -26,9 +26,14 @@ base::Status renew(const std::string& pins) {
   return base::ok();
 }
 
-base::Result<bool> out_of_quota(const std::string& pins) {
+base::Result<cr_usage> usage_of(const std::string& pins) {
   const base::UniqueFd map = CR_TRY(open_pin(map_pin(pins, MapRole::kUsage)));
-  return CR_TRY(read_usage(map.get())).exhausted != 0;
+  return read_usage(map.get());
+}
+
+base::Status take_samples(const std::string& pins, Samples& samples) {
+  const base::UniqueFd ring = CR_TRY(open_pin(map_pin(pins, MapRole::kSamples)));
+  return samples.drain(ring.get());
 }
 
 }  // namespace
@@ -50,8 +55,22 @@ base::Result<Warden::Watch> Warden::watch(const Proof& proof, OnAlarm on_alarm) 
   CR_CHECK(renew(pin_dir(proof.run_dir, proof.name)));
   auto state = state_.lock();
   const std::uint64_t id = state->next_id++;
-  state->wards.emplace(id, Ward{proof, std::move(on_alarm)});
-  return Watch(this, id);
+  auto samples = std::make_shared<Samples>();
+  Ward& ward = state->wards[id];
+  ward.proof = proof;
+  ward.on_alarm = std::move(on_alarm);
+  ward.samples = samples;
+  return Watch(this, id, std::move(samples));
+}
+
+std::shared_ptr<Samples> Warden::samples_of(const model::CellName& name) {
+  auto state = state_.lock();
+  for (const auto& [id, ward] : state->wards) {
+    if (ward.proof.name.uid == name.uid) {
+      return ward.samples;
+    }
+  }
+  return nullptr;
 }
 
 void Warden::look_at(Ward& ward, Rtnl& rtnl) {
@@ -72,7 +91,14 @@ void Warden::look_at(Ward& ward, Rtnl& rtnl) {
     }
     return;
   }
-  if (const auto exhausted = out_of_quota(pins); exhausted.ok() && *exhausted && !ward.over_quota) {
+  const auto usage = usage_of(pins);
+  if (!usage.ok()) {
+    return;
+  }
+  if (usage->sample_ns != ward.sample_ns && take_samples(pins, *ward.samples).ok()) {
+    ward.sample_ns = usage->sample_ns;
+  }
+  if (usage->exhausted != 0 && !ward.over_quota) {
     ward.over_quota = true;
     if (ward.on_alarm) {
       ward.on_alarm(Alarm::kQuota, "the job's egress quota is used up");

@@ -223,7 +223,7 @@ class Cell {
       record_.facts().gaps.push_back("egress: " + attached.error().message());
       outcome = failure(Reason::kEgressUnproven, attached.error().message());
     }
-    if (auto facts = network.read_facts(); facts.ok()) {
+    if (auto facts = network.final_facts(); facts.ok()) {
       // A job may end by itself before anybody has seen that its quota was used up.
       const bool by_itself = outcome.reason == Reason::kCompleted || outcome.reason == Reason::kError || outcome.reason == Reason::kSignaled;
       if (facts->quota_exhausted && by_itself) {
@@ -231,6 +231,7 @@ class Cell {
         outcome.state = model::terminal_state(outcome.reason);
         outcome.message = "the job's egress quota was used up";
       }
+      note_imbalance(*facts, record_.facts());
       record_.facts().egress = std::move(facts).value();
     } else {
       record_.facts().gaps.push_back("egress: " + facts.error().message());

@@ -27,6 +27,15 @@ JobView view_of(const ledger::JobRow& row) {
   return view;
 }
 
+void note_imbalance(const model::EgressFacts& egress, model::Evidence& evidence) {
+  if (egress.imbalance.empty()) {
+    return;
+  }
+  evidence.gaps.push_back("egress: the account does not balance: " + egress.imbalance);
+  evidence.incomplete_because += evidence.incomplete_because.empty() ? "" : "; ";
+  evidence.incomplete_because += "the egress account does not balance";
+}
+
 void JobRecord::enter(model::State state, std::string_view cause) {
   const model::TimelineEntry entry = timeline_entry(state, cause);
   evidence_.timeline.push_back(entry);

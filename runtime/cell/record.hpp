@@ -33,6 +33,9 @@ class JobRecord {
 // What the ledger knows of a job, as a client sees it.
 [[nodiscard]] JobView view_of(const ledger::JobRow& row);
 
+// An account that does not add up is a gap, and makes the record partial.
+void note_imbalance(const model::EgressFacts& egress, model::Evidence& evidence);
+
 [[nodiscard]] model::TimelineEntry timeline_entry(model::State state, std::string_view cause);
 
 }  // namespace cellrund::cell

@@ -56,6 +56,7 @@ base::Result<Recovered> recover(Services& services) {
     JobRecord record(services, name.uid, evidence_of(services, rows[i], rebooted));
     if (has_slot && !rebooted) {
       if (auto egress = netpolicy::read_facts(name, services.paths.run); egress.ok()) {
+        note_imbalance(*egress, record.facts());  // what the daemon that died had sampled is missing
         record.facts().egress = std::move(egress).value();
       }
     }

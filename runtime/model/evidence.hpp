@@ -79,6 +79,7 @@ struct EgressFacts {
   std::vector<std::pair<std::string, std::uint64_t>> counters;  // reason, or what passed → packets
   std::vector<EgressDecision> decisions;
   std::uint64_t seen = 0, suppressed = 0, lost = 0, counted = 0;
+  std::string imbalance;  // the first verdict of which that sum does not hold; empty: it holds of each
   std::vector<std::string> relaxations;  // of deny-by-default, as the trust file writes them
   std::uint64_t used_bytes = 0, used_packets = 0, used_connections = 0;  // passed, both directions
   bool quota_exhausted = false;

@@ -3,10 +3,12 @@
 #define DOCTEST_CONFIG_IMPLEMENT
 #include <unistd.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cstdio>
 #include <thread>
 
+#include "netpolicy/samples.hpp"
 #include "tests/bpf/harness.hpp"
 #include "tests/bpf/random_traffic.hpp"
 
@@ -218,19 +220,52 @@ TEST_CASE("a flow ends when it was idle for too long, sooner after a FIN or RST"
   }
 }
 
-TEST_CASE("more different attempts than fit are suppressed, and nothing is lost") {
+TEST_CASE("beyond the table decisions are sampled at a bounded rate, and each packet is accounted for") {
   Pair pair(test::packet_policy());
-  constexpr std::uint32_t kAttempts = CR_MAX_DECISIONS + 500;
-  for (std::uint32_t i = 0; i < kAttempts; ++i) {
-    REQUIRE(pair.out(test::packet(0x08000000 + i, 443)));
+  const int counters = pair.filter().counters();
+  const int decisions = pair.filter().decisions();
+  const int ring = pair.filter().map(MapRole::kSamples).fd.get();
+  constexpr std::uint32_t kAttempts = CR_MAX_DECISIONS + 2000;
+  const auto started = base::BootTime::now();
+  std::uint32_t address = 0x08000000;
+  for (; address < 0x08000000 + kAttempts; ++address) {
+    REQUIRE(pair.out(test::packet(address, 443)));
   }
-  const auto account = read_account(pair.filter().counters(), pair.filter().decisions());
+  const auto took_ns = static_cast<std::uint64_t>(base::BootTime::now().ns - started.ns);
+  Samples samples;
+  REQUIRE(samples.drain(ring).ok());
+  auto account = read_account(counters, decisions);
   REQUIRE(account.ok());
   CHECK(account->decisions.size() == CR_MAX_DECISIONS);
-  CHECK(account->suppressed == kAttempts - CR_MAX_DECISIONS);
+  CHECK(account->imbalance() == "default-deny: " + std::to_string(kAttempts) + " packets counted, " +
+                                    std::to_string(CR_MAX_DECISIONS + account->suppressed[CR_DEFAULT_DENY]) + " accounted for");
+  const std::uint64_t sampled = kAttempts - CR_MAX_DECISIONS - account->suppressed[CR_DEFAULT_DENY];
+  CHECK(sampled >= CR_SAMPLE_BURST_NS / CR_SAMPLE_INTERVAL_NS);
+  CHECK(sampled <= (CR_SAMPLE_BURST_NS + took_ns) / CR_SAMPLE_INTERVAL_NS + 1);
+  samples.add_to(*account);
+  CHECK(account->decisions.size() == CR_MAX_DECISIONS + std::min<std::uint64_t>(sampled, Samples::kMost));
+  CHECK(account->imbalance() == "");
   model::EgressFacts facts;
   fill_account(*account, facts);
   CHECK(facts.counted == kAttempts);
+  CHECK(facts.lost == 0);
+  CHECK(facts.seen + facts.suppressed == facts.counted);
+
+  // Without the rate, and with nobody who reads: the ring fills up. What the bounded table then cannot keep is suppressed.
+  constexpr std::uint32_t kFlood = CR_SAMPLE_RING_BYTES / sizeof(cr_sample);
+  for (std::uint32_t i = 0; i < kFlood; ++i, ++address) {
+    test::put(pair.filter().map(MapRole::kUsage).fd.get(), cr_usage{});
+    REQUIRE(pair.kernel_alone(true, test::packet(address, 443)) == TC_ACT_SHOT);
+  }
+  REQUIRE(samples.drain(ring).ok());
+  account = read_account(counters, decisions);
+  REQUIRE(account.ok());
+  CHECK(account->lost[CR_DEFAULT_DENY] > 0);
+  samples.add_to(*account);
+  CHECK(account->decisions.size() == CR_MAX_DECISIONS + Samples::kMost);
+  CHECK(account->imbalance() == "");
+  fill_account(*account, facts);
+  CHECK(facts.counted == kAttempts + kFlood);
   CHECK(facts.seen + facts.suppressed + facts.lost == facts.counted);
 }
 

@@ -107,8 +107,11 @@ class Pair {
     for (const auto& [key, decision] : account->decisions) {
       found[key_of(key)] = decision.count;
     }
-    if (account->suppressed != 0 || found != decisions_) {
+    if (found != decisions_) {
       return "recorded decisions differ";
+    }
+    if (const std::string imbalance = account->imbalance(); !imbalance.empty()) {
+      return imbalance;
     }
     const auto usage = read_usage(filter_.map(MapRole::kUsage).fd.get());
     REQUIRE(usage.ok());

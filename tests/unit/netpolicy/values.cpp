@@ -48,7 +48,8 @@ TEST_CASE("an account adds up and lists decisions in the order of their appearan
   Account account;
   account.packets[CR_DEFAULT_DENY] = 7;
   account.packets[CR_IPV6] = 2;
-  account.suppressed = 3;
+  account.suppressed[CR_DEFAULT_DENY] = 2;
+  account.lost[CR_DEFAULT_DENY] = 1;
   account.decisions = {
       {{{198, 51, 100, 7}, 443, 6, CR_DEFAULT_DENY}, {4, 200, 900}},
       {{{0, 0, 0, 0}, 0, 0, CR_IPV6}, {2, 100, 110}},
@@ -61,7 +62,8 @@ TEST_CASE("an account adds up and lists decisions in the order of their appearan
   fill_account(account, facts);
   CHECK(facts.counted == 14);
   CHECK(facts.seen == 11);
-  CHECK(facts.lost == 0);
+  CHECK(facts.lost == 1);
+  CHECK(facts.imbalance.empty());
   CHECK(facts.seen + facts.suppressed + facts.lost == facts.counted);
   REQUIRE(facts.counters.size() == 5);
   CHECK(facts.counters[0] == std::pair<std::string, std::uint64_t>{"ipv6", 2});
@@ -74,4 +76,16 @@ TEST_CASE("an account adds up and lists decisions in the order of their appearan
   CHECK(facts.decisions[1].verdict == "denied");
   CHECK(facts.decisions[1].boot_ns == 200);
   CHECK(facts.decisions[2].verdict == "allowed");
+}
+
+TEST_CASE("an account that does not add up for one verdict says so, also when another makes up for it") {
+  Account account;
+  account.packets[CR_DEFAULT_DENY] = 7;
+  account.packets[CR_ARP] = 3;
+  account.suppressed[CR_DEFAULT_DENY] = 6;
+  account.decisions = {{{{0, 0, 0, 0}, 0, 0, CR_ARP}, {4, 1, 2}}};
+  model::EgressFacts facts;
+  fill_account(account, facts);
+  CHECK(facts.seen + facts.suppressed + facts.lost == facts.counted);
+  CHECK(facts.imbalance == "arp: 3 packets counted, 4 accounted for");
 }
