@@ -18,10 +18,10 @@ class Client {
   // messages for people.
   static base::Result<Client> connect(const std::string& socket_path, base::Deadline deadline);
 
-  // For everything but Watch and Logs. kUnavailable when the daemon went away: whether it acted is then unknown.
+  // For everything that is not followed. kUnavailable when the daemon went away: whether it acted is then unknown.
   base::Result<Response> call(const Request& request, base::Deadline deadline);
 
-  // For Watch and Logs: `on_item` gets each response before the end; false ends the stream (and the connection).
+  // For Watch, Logs and followed GetFlows: `on_item` gets each response before the end; false ends the stream (and the connection).
   // Success means that the End marker came. `silence` bounds the wait for one response; a job may be quiet for long.
   base::Result<std::optional<Failure>> stream(const Request& request, base::Nanoseconds silence,
                                               const std::function<bool(Response)>& on_item);

@@ -245,7 +245,10 @@ void put(pb::Request& out, const Logs& m) {
 }
 void put(pb::Request& out, const Cancel& m) { out.mutable_cancel()->set_uid(m.uid); }
 void put(pb::Request& out, const GetEvidence& m) { out.mutable_evidence()->set_uid(m.uid); }
-void put(pb::Request& out, const GetFlows& m) { out.mutable_flows()->set_uid(m.uid); }
+void put(pb::Request& out, const GetFlows& m) {
+  out.mutable_flows()->set_uid(m.uid);
+  out.mutable_flows()->set_follow(m.follow);
+}
 void put(pb::Request& out, const GetCapacity& /*m*/) { (void)out.mutable_capacity(); }
 void put(pb::Request& out, const SetDraining& m) { out.mutable_drain()->set_draining(m.draining); }
 void put(pb::Request& out, const UseKillSwitch& m) {
@@ -363,7 +366,7 @@ base::Result<Request> decode_request(base::BytesView bytes) {
       return Request(Logs{in.logs().uid(), in.logs().stdout_offset(), in.logs().stderr_offset(), in.logs().follow()});
     case pb::Request::kCancel: return Request(Cancel{in.cancel().uid()});
     case pb::Request::kEvidence: return Request(GetEvidence{in.evidence().uid()});
-    case pb::Request::kFlows: return Request(GetFlows{in.flows().uid()});
+    case pb::Request::kFlows: return Request(GetFlows{in.flows().uid(), in.flows().follow()});
     case pb::Request::kCapacity: return Request(GetCapacity{});
     case pb::Request::kDrain: return Request(SetDraining{in.drain().draining()});
     case pb::Request::kKillSwitch: {

@@ -42,6 +42,7 @@ struct GetEvidence {
 };
 struct GetFlows {
   std::string uid;
+  bool follow = false;
 };
 struct GetCapacity {};
 struct SetDraining {

@@ -96,7 +96,7 @@ class Node {
   virtual base::Status cancel(const std::string& uid, bool by_operator) = 0;
   // The DSSE envelope (JSON). kNotFound for an unknown job, kFailedPrecondition while it is not sealed yet.
   virtual base::Result<std::string> evidence(const std::string& uid, Viewer viewer) = 0;
-  // Live decisions of the filter, or the sealed ones after the end.
+  // Live decisions of the filter, or the sealed ones after the end. kFailedPrecondition between the two.
   virtual base::Result<model::EgressFacts> flows(const std::string& uid, Viewer viewer) = 0;
   virtual CapacityView capacity() = 0;
   // Admin only.

@@ -393,7 +393,16 @@ base::Result<model::EgressFacts> NodeImpl::flows(const std::string& uid, Viewer 
   if (!slot.has_value()) {
     return model::EgressFacts{};  // no network yet, so no attempt
   }
-  return netpolicy::read_facts({services_.tag, uid, *slot}, services_.paths.run);
+  auto facts = services_.router.flows({services_.tag, uid, *slot});
+  if (facts.ok() || facts.error().code() != Errc::kNotFound) {
+    return facts;
+  }
+  switch (view->state) {
+    case model::State::kAccepted: case model::State::kQueued: case model::State::kPreparing: case model::State::kStarting:
+      return model::EgressFacts{};
+    default:
+      return Error(Errc::kFailedPrecondition, "the job has ended, and its record is not sealed yet");
+  }
 }
 
 base::Result<KillSwitchView> NodeImpl::set_kill_switch(bool engaged) {

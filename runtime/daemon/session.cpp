@@ -6,7 +6,10 @@
 #include <algorithm>
 #include <array>
 #include <limits>
+#include <set>
+#include <tuple>
 #include <utility>
+#include <vector>
 
 #include "api/frame.hpp"
 #include "base/log.hpp"
@@ -28,6 +31,20 @@ bool is_uid(const std::string& text) {
   return text.size() == kUidLength && std::all_of(text.begin(), text.end(), [](char c) {
            return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f') || c == '-';
          });
+}
+
+// One decision, whenever it was first seen.
+using Told = std::tuple<std::string, std::uint8_t, std::string, std::uint16_t>;
+
+// Leaves those that were not there last time. What has left the list since may be told once more, so that `told` stays as
+// short as the list.
+void keep_untold(std::vector<model::EgressDecision>& decisions, std::set<Told>& told) {
+  std::set<Told> now;
+  std::erase_if(decisions, [&](const model::EgressDecision& d) {
+    const Told key(d.reason, d.protocol, d.destination, d.port);
+    return !now.insert(key).second || told.contains(key);
+  });
+  told.swap(now);
 }
 
 }  // namespace
@@ -268,12 +285,36 @@ Session::Next Session::on(const api::GetEvidence& request) {
 }
 
 Session::Next Session::on(const api::GetFlows& request) {
-  base::Result<cell::JobView> job = own_job(request.uid, "flows of");
-  if (!job) {
-    return fail(job.error(), request.uid);
+  std::set<Told> told;
+  for (;;) {
+    const base::Result<cell::JobView> job = own_job(request.uid, "flows of");
+    if (!job) {
+      return fail(job.error(), request.uid);
+    }
+    base::Result<model::EgressFacts> egress = context_.node.flows(request.uid, viewer());
+    const bool between = !egress && egress.error().code() == Errc::kFailedPrecondition;  // filter gone, record not there
+    if (!egress && !(between && request.follow)) {
+      return fail(egress.error(), request.uid);
+    }
+    if (!request.follow) {
+      return answer(api::Flows{std::move(*egress)});
+    }
+    if (egress) {
+      keep_untold(egress->decisions, told);
+      if (!egress->decisions.empty() && answer(api::Flows{std::move(*egress)}) == Next::kClose) {
+        return Next::kClose;
+      }
+    }
+    if (job->closed) {
+      return answer(api::End{});
+    }
+    if (const std::optional<Error> why = never_closes(*job)) {
+      return fail(*why, request.uid);
+    }
+    if (!wait(request.uid, job->version, std::numeric_limits<std::uint64_t>::max())) {
+      return Next::kClose;
+    }
   }
-  base::Result<model::EgressFacts> egress = context_.node.flows(request.uid, viewer());
-  return egress ? answer(api::Flows{std::move(*egress)}) : fail(egress.error(), request.uid);
 }
 
 Session::Next Session::on(const api::GetCapacity& /*request*/) {

@@ -104,6 +104,8 @@ base::Result<Arguments, Misuse> parse_arguments(const std::vector<std::string>& 
     }
     if (equals != std::string::npos) {
       values.push_back(word.substr(equals + 1));
+    } else if (flag->optional_value) {
+      continue;
     } else if (i + 1 < words.size()) {
       values.push_back(words[++i]);
     } else {

@@ -1,4 +1,5 @@
-// The command line: a small strict parser. "--name value" and "--name=value", single-letter flags one by one, "--" ends
+// The command line: a small strict parser. "--name value" and "--name=value" ("--name" and "--name=value" where the value is
+// optional), single-letter flags one by one, "--" ends
 // the flags. What a command does not list is an error with the nearest known spelling.
 #pragma once
 
@@ -19,6 +20,7 @@ struct Flag {
   std::string_view value_name;  // empty: a switch
   std::string_view help;
   bool repeatable = false;
+  bool optional_value = false;  // then it never takes the next word
 };
 
 struct Arguments {

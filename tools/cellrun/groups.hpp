@@ -1,6 +1,8 @@
 // The commands by group; one .cpp each.
 #pragma once
 
+#include <functional>
+
 #include "command.hpp"
 #include "model/job_spec.hpp"
 
@@ -22,8 +24,18 @@ Outcome inspect(Context& context);
 Outcome wait_job(Context& context);
 Outcome logs(Context& context);
 Outcome events(Context& context);
-Outcome flows(Context& context);
 Outcome cancel(Context& context);
+// The daemon, and the job that the first argument names.
+struct Connected {
+  api::Client client;
+  std::string uid;
+};
+base::Result<Connected, Failed> connect_to_job(const Context& context);
+// Streams until End, and turns both ways to fail into one.
+base::Result<bool, Failed> stream(api::Client& client, const api::Request& request,
+                                  const std::function<bool(api::Response)>& on_item);
+// flows.cpp
+Outcome flows(Context& context);
 // egress.cpp
 Outcome egress_explain(Context& context);
 // evidence.cpp

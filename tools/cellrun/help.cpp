@@ -33,7 +33,8 @@ std::string flag_lines(const std::vector<Flag>& flags) {
   std::string out;
   for (const Flag& flag : flags) {
     std::string left = flag.letter != 0 ? std::string("-") + flag.letter + ", " : "    ";
-    left += "--" + std::string(flag.name) + (flag.value_name.empty() ? "" : " " + std::string(flag.value_name));
+    const std::string value(flag.value_name);
+    left += "--" + std::string(flag.name) + (value.empty() ? "" : flag.optional_value ? "[=" + value + "]" : " " + value);
     out += "  " + padded(left, 30) + std::string(flag.help) + (flag.repeatable ? " (may be repeated)" : "") + "\n";
   }
   return out;
@@ -131,7 +132,7 @@ std::string fish_completion() {
           at = end + 1;
         }
         out += "complete -c cellrun -n '" + condition + "' -l " + std::string(flag.name) +
-               (flag.letter != 0 ? std::string(" -s ") + flag.letter : "") + (flag.value_name.empty() ? "" : " -r") + "\n";
+               (flag.letter != 0 ? std::string(" -s ") + flag.letter : "") + (flag.value_name.empty() || flag.optional_value ? "" : " -r") + "\n";
       }
     }
   }

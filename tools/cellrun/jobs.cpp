@@ -1,4 +1,4 @@
-// ps, inspect, wait, logs, events, flows, cancel.
+// ps, inspect, wait, logs, events, cancel.
 #include <unistd.h>
 
 #include <algorithm>
@@ -14,32 +14,6 @@ namespace {
 // connection.
 constexpr base::Nanoseconds kSilence = std::chrono::hours(24 * 30);
 
-struct Connected {
-  api::Client client;
-  std::string uid;
-};
-
-base::Result<Connected, Failed> connect_to_job(const Context& context) {
-  api::Client client = CR_TRY(context.connect());
-  std::string uid = CR_TRY(resolve_job(client, context.arguments().positional[0]));
-  return Connected{std::move(client), std::move(uid)};
-}
-
-// Streams until End, and turns both ways to fail into one.
-base::Result<bool, Failed> stream(api::Client& client, const api::Request& request,
-                                  const std::function<bool(api::Response)>& on_item) {
-  base::Result<std::optional<api::Failure>> ended = client.stream(request, kSilence, on_item);
-  if (!ended) {
-    Failed lost = failed(ended.error(), "the job is not affected; try again once cellrund is back");
-    lost.exit_code = kExitUnreachable;
-    return lost;
-  }
-  if (*ended) {
-    return failed(std::move(**ended));
-  }
-  return true;
-}
-
 Colour colour_of(model::State state) {
   switch (state) {
     case model::State::kSucceeded: return Colour::kGreen;
@@ -54,7 +28,6 @@ Colour colour_of(model::State state) {
 }
 
 std::string verdict_text(const api::Job& job) { return job.verdict ? std::string(to_string(*job.verdict)) : "-"; }
-std::string or_dash(std::string_view text) { return text.empty() ? "-" : printable(text); }
 
 std::string event_text(const Context& context, const std::string& uid, const model::TimelineEntry& entry) {
   if (context.style().json()) {
@@ -69,17 +42,27 @@ std::string event_text(const Context& context, const std::string& uid, const mod
   return line + (entry.cause.empty() ? "" : "  " + printable(entry.cause)) + "\n";
 }
 
-std::string protocol_name(std::uint8_t protocol) {
-  switch (protocol) {
-    case 0: return "-";
-    case 1: return "icmp";
-    case 6: return "tcp";
-    case 17: return "udp";
-    default: return std::to_string(protocol);
-  }
+}  // namespace
+
+base::Result<Connected, Failed> connect_to_job(const Context& context) {
+  api::Client client = CR_TRY(context.connect());
+  std::string uid = CR_TRY(resolve_job(client, context.arguments().positional[0]));
+  return Connected{std::move(client), std::move(uid)};
 }
 
-}  // namespace
+base::Result<bool, Failed> stream(api::Client& client, const api::Request& request,
+                                  const std::function<bool(api::Response)>& on_item) {
+  base::Result<std::optional<api::Failure>> ended = client.stream(request, kSilence, on_item);
+  if (!ended) {
+    Failed lost = failed(ended.error(), "the job is not affected; try again once cellrund is back");
+    lost.exit_code = kExitUnreachable;
+    return lost;
+  }
+  if (*ended) {
+    return failed(std::move(**ended));
+  }
+  return true;
+}
 
 Outcome ps(Context& context) {
   constexpr std::uint32_t kAll = 1000;
@@ -205,50 +188,6 @@ Outcome events(Context& context) {
     return printed;
   }));
   return printed ? 0 : kExitOurs;
-}
-
-Outcome flows(Context& context) {
-  Connected at = CR_TRY(connect_to_job(context));
-  const api::Flows reply = CR_TRY(ask<api::Flows>(at.client, api::GetFlows{at.uid}));
-  const model::EgressFacts& egress = reply.egress;
-  if (context.style().json()) {
-    base::json::Array items;
-    for (const model::EgressDecision& d : egress.decisions) {
-      items.emplace_back(base::json::Object{{"seq", d.seq}, {"bootTimeNs", d.boot_ns}, {"proto", protocol_name(d.protocol)},
-                                            {"dst", d.destination}, {"port", static_cast<unsigned>(d.port)},
-                                            {"verdict", d.verdict}, {"reason", d.reason}, {"count", d.count}});
-    }
-    if (context.format() == Format::kJsonLines) {
-      return print(list_text(context.format(), "flows", std::move(items))) ? 0 : kExitOurs;
-    }
-    base::json::Object counters;
-    for (const auto& [reason, packets] : egress.counters) {
-      counters.set(reason, packets);
-    }
-    return print(object_text(context.format(),
-                             {{"flows", std::move(items)},
-                              {"counters", std::move(counters)},
-                              {"usage", base::json::Object{{"bytes", egress.used_bytes}, {"packets", egress.used_packets},
-                                                           {"connections", egress.used_connections},
-                                                           {"exhausted", egress.quota_exhausted}}},
-                              {"accounting", base::json::Object{{"seen", egress.seen}, {"suppressed", egress.suppressed},
-                                                                {"lost", egress.lost}, {"counted", egress.counted}}},
-                              {"canary", base::json::Object{{"sent", egress.canary_sent}, {"blocked", egress.canary_blocked},
-                                                            {"counted", egress.canary_counted}}}})) ? 0 : kExitOurs;
-  }
-  std::vector<std::vector<std::string>> rows;
-  for (const model::EgressDecision& d : egress.decisions) {
-    rows.push_back({protocol_name(d.protocol), or_dash(d.destination), d.port == 0 ? "-" : std::to_string(d.port),
-                    or_dash(d.verdict), or_dash(d.reason), std::to_string(d.count)});
-  }
-  std::string out = table({"PROTO", "DESTINATION", "PORT", "VERDICT", "REASON", "COUNT"}, rows);
-  if (egress.used_packets != 0 || egress.quota_exhausted) {
-    out += "passed: " + std::to_string(egress.used_packets) + " packets, " + std::to_string(egress.used_bytes) + " bytes, " +
-           std::to_string(egress.used_connections) + " connections" + (egress.quota_exhausted ? "; the quota is used up" : "") + "\n";
-  }
-  out += "accounting: seen " + std::to_string(egress.seen) + " + suppressed " + std::to_string(egress.suppressed) +
-         " + lost " + std::to_string(egress.lost) + " = counted " + std::to_string(egress.counted) + "\n";
-  return print(out) ? 0 : kExitOurs;
 }
 
 Outcome cancel(Context& context) {

@@ -48,6 +48,8 @@ std::string printable(std::string_view untrusted, std::size_t limit) {
   return untrusted.size() > limit ? out + "..." : out;
 }
 
+std::string or_dash(std::string_view untrusted) { return untrusted.empty() ? "-" : printable(untrusted); }
+
 std::string table(const std::vector<std::string>& header, const std::vector<std::vector<std::string>>& rows) {
   std::vector<std::size_t> widths;
   for (const std::string& cell : header) {

@@ -31,6 +31,9 @@ struct Style {
 // An untrusted string for a terminal: everything but printable ASCII as \xNN, cut after `limit` bytes.
 [[nodiscard]] std::string printable(std::string_view untrusted, std::size_t limit = 512);
 
+// The same, and "-" for nothing.
+[[nodiscard]] std::string or_dash(std::string_view untrusted);
+
 // Columns padded to their widest cell, two spaces between them, no space at the end of a line. Cells must be printable.
 [[nodiscard]] std::string table(const std::vector<std::string>& header, const std::vector<std::vector<std::string>>& rows);
 

@@ -20,6 +20,8 @@ class FakeNode final : public cell::Node {
   struct Job {
     cell::JobView view;
     std::string out, err;
+    model::EgressFacts egress;
+    bool unfiltered = false;  // ended, and not sealed yet
     bool cancelled = false, by_operator = false;
   };
   struct State {
@@ -100,7 +102,13 @@ class FakeNode final : public cell::Node {
     }
     return std::string("{}");
   }
-  base::Result<model::EgressFacts> flows(const std::string& /*uid*/, cell::Viewer /*viewer*/) override { return model::EgressFacts{}; }
+  base::Result<model::EgressFacts> flows(const std::string& uid, cell::Viewer /*viewer*/) override {
+    auto state = state_.lock();
+    if (state->jobs[uid].unfiltered) {
+      return base::Error(base::Errc::kFailedPrecondition, "the job has ended, and its record is not sealed yet");
+    }
+    return state->jobs[uid].egress;
+  }
   cell::CapacityView capacity() override {
     cell::CapacityView view;
     view.draining = state_.lock()->draining;

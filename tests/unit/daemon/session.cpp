@@ -135,6 +135,36 @@ TEST_CASE("whoever follows a job that can no longer be closed is told why, after
   }
 }
 
+TEST_CASE("who follows a job's flows is told each decision once, until the job is closed") {
+  FakeNode node;
+  node.add(kMine, kUser);
+  const auto see = [&](std::vector<model::EgressDecision> decisions) {
+    node.change([&](FakeNode::State& state) {
+      state.jobs[kMine].egress.decisions = std::move(decisions);
+      ++state.jobs[kMine].view.version;
+    });
+  };
+  const model::EgressDecision web{1, 2, 6, "198.51.100.7", 443, "denied", "default-deny", 4};
+  const model::EgressDecision name{2, 3, 17, "198.51.100.7", 53, "denied", "default-deny", 1};
+  see({web});
+  const Peer peer(node);
+  CHECK(peer.ask<api::Flows>(api::GetFlows{kMine, true}).egress.decisions.size() == 1);
+  see({name, web});
+  const auto second = std::get<api::Flows>(*peer.receive()).egress.decisions;
+  REQUIRE(second.size() == 1);
+  CHECK(second[0].port == 53);
+  node.change([](FakeNode::State& state) {
+    state.jobs[kMine].unfiltered = true;
+    ++state.jobs[kMine].view.version;
+  });
+  node.change([](FakeNode::State& state) { state.jobs[kMine].unfiltered = false; });
+  node.close(kMine);
+  CHECK(std::holds_alternative<api::End>(*peer.receive()));
+  CHECK(peer.ask<api::Flows>(api::GetFlows{kMine}).egress.decisions.size() == 2);  // and the connection goes on
+  node.change([](FakeNode::State& state) { state.jobs[kMine].unfiltered = true; });
+  CHECK(peer.ask<api::Failure>(api::GetFlows{kMine}).code == base::Errc::kFailedPrecondition);
+}
+
 TEST_CASE("above the budget of refusals the connection is closed, the node asked nothing, and the drop counted") {
   FakeNode node;
   daemon::Config::Limits limits;
@@ -184,7 +214,8 @@ TEST_CASE("a peer sees the contents of its own jobs alone") {
   CHECK_FALSE(mine.foreign);
   for (const api::Request& request :
        {api::Request(api::Get{kOther}), api::Request(api::Watch{kOther, 0}), api::Request(api::Logs{kOther, 0, 0, false}),
-        api::Request(api::Cancel{kOther}), api::Request(api::GetEvidence{kOther}), api::Request(api::GetFlows{kOther})}) {
+        api::Request(api::Cancel{kOther}), api::Request(api::GetEvidence{kOther}), api::Request(api::GetFlows{kOther}),
+        api::Request(api::GetFlows{kOther, true})}) {
     const auto failure = peer.ask<api::Failure>(request);
     CHECK(failure.code == base::Errc::kPermissionDenied);
     CHECK(failure.uid == kOther);

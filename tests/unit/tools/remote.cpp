@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <thread>
 
@@ -226,4 +227,44 @@ TEST_CASE("cancel, drain, undrain, capacity, flows and evidence export reach the
   finish(bench.node, model::State::kSucceeded, model::Reason::kCompleted, 0);
   CHECK(bench.run({"evidence", "export", kMine}).out == "{}\n");
   CHECK(bench.run({"version"}).out == "cellrun  " CELLRUN_VERSION "\ncellrund " CELLRUN_VERSION "\n");
+}
+
+TEST_CASE("flows selects by verdict, sums up, follows to the end, and prints nothing raw") {
+  Bench bench;
+  bench.node.add(kMine, ::geteuid());
+  bench.node.change([](FakeNode::State& all) {
+    all.jobs[kMine].egress.decisions = {{1, 2, 6, "198.51.100.7", 443, "denied", "default-deny", 4},
+                                        {2, 3, 6, "192.0.2.7", 443, "allowed", "allowed", 1},
+                                        {3, 1'000'000'001, 17, "\x1b[31m", 53, "denied", "default-deny", 90}};
+  });
+  const auto lines = [](const std::string& text) { return std::count(text.begin(), text.end(), '\n'); };
+  CHECK(lines(bench.run({"flows", kMine}).out) == 5);  // with header and accounting
+  CHECK(lines(bench.run({"flows", kMine, "--verdict", "allowed"}).out) == 3);
+  const Ran top = bench.run({"flows", kMine, "--top=1", "-o", "jsonl"});
+  CHECK(lines(top.out) == 1);
+  CHECK(top.out.find("\"count\":90") != std::string::npos);
+  CHECK(lines(bench.run({"flows", kMine, "--top"}).out) == 5);
+  finish(bench.node, model::State::kSucceeded, model::Reason::kCompleted, 0);
+  const Ran followed = bench.run({"flows", kMine, "-f", "--verdict=denied"});
+  CHECK(followed.exit_code == 0);
+  CHECK(followed.out ==
+        "2023-11-14T22:13:20.000Z  denied  default-deny  tcp  198.51.100.7:443  4\n"
+        "2023-11-14T22:13:21.000Z  denied  default-deny  udp  \\x1b[31m:53  90\n");
+  CHECK(bench.run({"flows", kMine, "-f", "--verdict=allowed", "--json"}).out ==
+        "{\"time\":\"2023-11-14T22:13:20.000Z\",\"bootTimeNs\":3,\"proto\":\"tcp\",\"dst\":\"192.0.2.7\",\"port\":443,"
+        "\"verdict\":\"allowed\",\"reason\":\"allowed\",\"count\":1}\n");
+}
+
+TEST_CASE("flows refuses what it does not understand") {
+  const Bench bench;
+  for (const std::vector<std::string>& words : std::vector<std::vector<std::string>>{
+           {"flows", kMine, "--verdict", "dropped"}, {"flows", kMine, "--top=0"}, {"flows", kMine, "--top=1001"},
+           {"flows", kMine, "--top=5x"}, {"flows", kMine, "--top="}, {"flows", kMine, "--top", "5"},
+           {"flows", kMine, "-f", "--top"}, {"flows"}}) {
+    CAPTURE(words.back());
+    const Ran ran = bench.run(words);
+    CHECK(ran.exit_code == 64);
+    CHECK(ran.err.find("hint:") != std::string::npos);
+    CHECK(ran.out.empty());
+  }
 }
