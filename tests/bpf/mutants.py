@@ -50,6 +50,9 @@ PARTS = [
     ("!exceeds(&u->connections, connections, config.max_connections)", "1"),
     ("    skb->mark = config.allow_mark;\n", "    ;\n"),
     ("spend(skb->len, 1, now)", "spend(skb->len, 0, now)"),
+    ("    c->suppressed += 1;\n", ""),
+    ("    c->lost += 1;\n", ""),
+    ("start > now || ", ""),
 ]
 
 # The text of the line above a check (of its condition) -> why a test run cannot tell, and what does.

@@ -13,11 +13,12 @@ import peers
 from facts import load
 from figures import ratio_of_medians, stages, summary
 from pairs import AGAIN, interleaved
-from sampler import Missing, Sampler, milliseconds, raw_boot
+from sampler import Missing, Sampler, flood, milliseconds, raw_boot
 
 JOB_LIMIT_S = 240  # above the start deadline, the active deadline and a teardown together: the node ends a job first
 # How long a guest may take to come up, and its command to run: whatever takes longer hangs.
 STAGE_LIMIT_S = {"STARTING": capture.BOOT_LIMIT_S, "RUNNING": jobs.ACTIVE_LIMIT_S}
+FLOOD_TRANSFER = 512 << 20  # bytes: some tenths of a second without a flood
 FIRST_BYTE, END = "firstByteNs", "endNs"
 Side = Callable[[], dict]
 
@@ -112,6 +113,12 @@ def noop(bench: Bench) -> dict:
     return result
 
 
+def flood_neighbour(bench: Bench) -> dict:
+    def beside(side: str) -> Side:
+        return lambda: flood(bench.build, bench.run / "flood", side, FLOOD_TRANSFER)
+    return _paired(bench, "P5d", END, {"beside the filter": beside("filter")}, {"beside a plain drop": beside("drop")})
+
+
 def boot_failure(number: int, sample: dict) -> dict | None:
     """How far a boot came that did not reach user code, and whether it was stuck there until its time was up."""
     if not sample["failure"]:
@@ -157,6 +164,8 @@ ROWS = {
                "first byte, over `ctr run --rm` with runc", containerd_path),
     "P3": Row("noop_over_ctr", "process lane with network: submit entered to the sealed record in hand, teardown and scan "
               "included, over the whole of `ctr run --rm` with runc", noop),
+    "P5d": Row("flood_neighbour", "a transfer of 512 MiB out of a cell while its neighbour floods at 100,000 denied packets a second, "
+               "over the same beside a program that drops the flood unread", flood_neighbour),
     "P17": Row("boot_ok", "consecutive jobs of the microvm lane, one boot each, that reach user code; a hang is one that was "
                "stuck until its time was up", boot_ok),
 }

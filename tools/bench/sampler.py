@@ -46,14 +46,22 @@ class Sampler:
         self._process.wait()
 
 
+def _sample_of(program: pathlib.Path, *arguments, inside: tuple = ()) -> tuple[dict, str]:
+    done = subprocess.run([*_LEASH, *inside, program, *map(str, arguments)], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise Missing(f"{program.name}: {done.stderr.strip() or f'exit code {done.returncode}'}")
+    return json.loads(done.stdout), done.stderr
+
+
+def flood(build: pathlib.Path, folder: pathlib.Path, side: str, size: int) -> dict:
+    """A neighbour's transfer beside a flood."""
+    return _sample_of(build / "tools/bench/bench-flood", folder, side, size)[0]
+
+
 def raw_boot(build: pathlib.Path, plan: pathlib.Path) -> dict:
     """One raw boot, in a network and a pid namespace that end with it."""
-    done = subprocess.run(
-        [*_LEASH, "unshare", "--net", "--pid", "--fork", "--kill-child", "--mount-proc",
-         build / "tools/bench/bench-raw-boot", plan], capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise Missing(f"bench-raw-boot: {done.stderr.strip() or f'exit code {done.returncode}'}")
-    sample = json.loads(done.stdout)
-    if sample["failure"] and done.stderr:
-        sample["stderr"] = done.stderr[-1000:]
+    sample, stderr = _sample_of(build / "tools/bench/bench-raw-boot", plan,
+                                inside=("unshare", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"))
+    if sample["failure"] and stderr:
+        sample["stderr"] = stderr[-1000:]
     return sample
