@@ -25,7 +25,10 @@ struct CellNetwork {
   std::uint32_t cell = 0;     // the odd address
 };
 
-inline constexpr std::uint32_t kMaxSlots = 1U << 21U;
+// The last 65,536 addresses of the range are no cell's: nodes take a /31 each out of 100.127.0.0/16 for their uplinks.
+inline constexpr std::uint32_t kUplinkAddresses = 0x647f0000;
+inline constexpr std::uint32_t kUplinkNetworks = 1U << 15U;
+inline constexpr std::uint32_t kMaxSlots = (1U << 21U) - kUplinkNetworks;
 // kInvalidArgument from kMaxSlots on.
 base::Result<CellNetwork> network_of_slot(std::uint32_t slot);
 

@@ -13,8 +13,9 @@
 #include <cstring>
 
 #include "base/file.hpp"
-#include "base/process.hpp"
+#include "ebpf/egress_abi.h"
 #include "netpolicy/names.hpp"
+#include "netpolicy/nft.hpp"
 
 namespace cellrund::netpolicy {
 namespace {
@@ -22,11 +23,38 @@ namespace {
 using base::Errc;
 using base::Error;
 
-constexpr auto kNftBudget = std::chrono::seconds(10);
 constexpr auto kKernelAnswers = std::chrono::seconds(5);
 
+// In front of what the forward chain accepts. Packets of no tracked connection would pass the translation unchanged. A cell
+// that opens connections without end must not fill the kernel's table for everybody: it gets what its filter's flow table
+// holds.
+std::string uplink_rules(std::uint32_t mtu) {
+  constexpr std::uint32_t kIpv4AndTcpHeader = 40;
+  const std::string segment = "tcp flags syn tcp option maxseg size set " + std::to_string(mtu - kIpv4AndTcpHeader) + "\n";
+  const std::string out = "    iifname \"cj*\" oifname \"" + std::string(kUplink) + "\" ";
+  const std::string in = "    iifname \"" + std::string(kUplink) + "\" oifname \"cj*\" ";
+  return out + "ct state invalid,untracked counter name untracked drop\n" +
+         out + "ct state new add @tracked { ip saddr ct count over " + std::to_string(CR_MAX_FLOWS) + " } counter name crowded drop\n" +
+         out + segment +
+         in + "ct state new,invalid,untracked counter name uninvited drop\n" +
+         in + segment;
+}
+
+std::string uplink_chain() {
+  return "  chain postrouting {\n"
+         "    type nat hook postrouting priority srcnat; policy accept;\n"
+         "    oifname \"" + std::string(kUplink) + "\" masquerade\n"
+         "  }\n";
+}
+
+constexpr std::string_view kUplinkObjects =
+    "  counter untracked {}\n"
+    "  counter crowded {}\n"
+    "  counter uninvited {}\n"
+    "  set tracked { type ipv4_addr; flags dynamic; size 65536; }\n";
+
 // `table` before `delete table`: deleting one that does not exist would fail the transaction.
-std::string ruleset(std::uint32_t mark) {
+std::string ruleset(std::uint32_t mark, std::optional<std::uint32_t> uplink_mtu) {
   std::array<char, 16> hex{};
   (void)std::snprintf(hex.data(), hex.size(), "0x%08x", mark);
   return "table inet cellrun\n"
@@ -36,13 +64,15 @@ std::string ruleset(std::uint32_t mark) {
          "  counter forwarded {}\n"
          "  counter delivered {}\n"
          "  counter passed {}\n"
-         "  counter returned {}\n"
+         "  counter returned {}\n" +
+         std::string(uplink_mtu ? kUplinkObjects : "") +
          "  chain prerouting {\n"
          "    type filter hook prerouting priority raw; policy accept;\n"
          "    iifname \"cj*\" meta mark != " + std::string(hex.data()) + " counter name unmarked drop\n"
          "  }\n"
          "  chain forward {\n"
-         "    type filter hook forward priority filter; policy drop;\n"
+         "    type filter hook forward priority filter; policy drop;\n" +
+         (uplink_mtu ? uplink_rules(*uplink_mtu) : "") +
          "    iifname \"cj*\" oifname \"" + std::string(kUplink) + "\" meta mark " + std::string(hex.data()) +
          " counter name passed accept\n"
          "    iifname \"" + std::string(kUplink) + "\" oifname \"cj*\" counter name returned accept\n"
@@ -54,20 +84,15 @@ std::string ruleset(std::uint32_t mark) {
          "  }\n"
          "  chain output {\n"
          "    type filter hook output priority filter; policy drop;\n"
-         "  }\n"
+         "  }\n" +
+         (uplink_mtu ? uplink_chain() : "") +
          "}\n";
 }
 
 }  // namespace
 
-base::Status write_firewall(const std::string& nft, std::uint32_t allow_mark) {
-  base::SpawnOptions command;
-  command.argv = {nft, "-f", "-"};
-  const auto result = CR_TRY(base::run_command(command, ruleset(allow_mark), base::Deadline::after(kNftBudget)));
-  if (result.exit.signaled || result.exit.value != 0) {
-    return Error(Errc::kFailedPrecondition, nft + ": " + result.err.substr(0, 512));
-  }
-  return base::ok();
+base::Status write_firewall(const std::string& nft, std::uint32_t allow_mark, std::optional<std::uint32_t> uplink_mtu) {
+  return run_nft(nft, ruleset(allow_mark, uplink_mtu));
 }
 
 base::Result<std::uint32_t> firewall_generation() {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "base/result.hpp"
@@ -11,9 +12,11 @@ namespace cellrund::netpolicy {
 
 // Both act on the calling (throw-away) thread's namespace.
 
-// Replaces table `inet cellrun` in one transaction by `nft -f -`: links whose name starts with "cj" are the cells'. What is
-// marked may go to the uplink, if there is one; what comes from there meets the filter of the cell it is for.
-base::Status write_firewall(const std::string& nft, std::uint32_t allow_mark);
+// Replaces table `inet cellrun` in one transaction: links whose name starts with "cj" are the cells'. What is marked may go
+// to the uplink, if there is one; what comes from there meets the filter of the cell it is for.
+// `uplink_mtu`: of the uplink that the node itself makes. Cells share its address then, what belongs to no tracked
+// connection does not cross it, and a TCP segment is no longer than it takes.
+base::Status write_firewall(const std::string& nft, std::uint32_t allow_mark, std::optional<std::uint32_t> uplink_mtu);
 
 // Grows with every change of any table in this namespace (NFT_MSG_GETGEN, linux/netfilter/nf_tables.h).
 base::Result<std::uint32_t> firewall_generation();

@@ -12,6 +12,14 @@ namespace cellrund::netpolicy {
 
 inline constexpr const char* kCellInterface = "eth0";
 inline constexpr const char* kUplink = "up0";  // in the router namespace: the only way out of it
+inline constexpr const char* kHostLinkPrefix = "cu";
+// Its other end, in the host's namespace.
+inline std::string uplink_host_link(const model::NodeTag& node) {
+  return kHostLinkPrefix + node.value;
+}
+inline std::string host_table(const model::NodeTag& node) {
+  return "cellrun_" + node.value;
+}
 
 inline std::string netns_dir(const std::string& run_dir) {
   return run_dir + "/netns";
@@ -31,6 +39,11 @@ inline std::string pin_dir(const std::string& run_dir, const model::CellName& ce
 // Holds the mark that nftables lets pass, for the life of the namespace.
 inline std::string mark_file(const std::string& run_dir, const model::NodeTag& node) {
   return run_dir + "/" + model::router_name(node) + ".mark";
+}
+
+// What the node has changed in the host's namespace for its uplink.
+inline std::string uplink_file(const std::string& run_dir, const model::NodeTag& node) {
+  return run_dir + "/" + model::router_name(node) + ".uplink";
 }
 
 // Pins inside pin_dir(). bpffs allows no dots in names.

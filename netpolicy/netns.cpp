@@ -6,6 +6,7 @@
 #include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
+#include <sys/socket.h>
 #include <sys/statfs.h>
 
 #include <cerrno>
@@ -43,6 +44,17 @@ base::Result<base::UniqueFd> new_netns_here() {
   return base::open_file("/proc/thread-self/ns/net", O_RDONLY);
 }
 
+base::Result<std::uint64_t> netns_cookie_here() {
+  const base::UniqueFd socket(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  std::uint64_t cookie = 0;
+  socklen_t size = sizeof cookie;
+  constexpr int kNetnsCookie = 71;  // asm-generic/socket.h
+  if (!socket || ::getsockopt(socket.get(), SOL_SOCKET, kNetnsCookie, &cookie, &size) != 0) {
+    return Error::from_errno("read the network namespace's cookie");
+  }
+  return cookie;
+}
+
 base::Status bind_netns(int netns_fd, const std::string& path) {
   (void)CR_TRY(base::open_file(path, O_RDONLY | O_CREAT | O_EXCL, 0400));
   const std::string source = "/proc/self/fd/" + std::to_string(netns_fd);
@@ -58,6 +70,15 @@ base::Status remove_netns(const std::string& path) {
     return Error::from_errno("unmount " + path);
   }
   return base::remove_file(path);
+}
+
+base::Result<std::string> net_sysctl(const std::string& name) {
+  constexpr std::size_t kMost = 64;
+  std::string value = CR_TRY(base::read_file("/proc/sys/net/" + name, kMost));
+  if (value.ends_with('\n')) {
+    value.pop_back();
+  }
+  return value;
 }
 
 base::Status set_net_sysctl(const std::string& name, const std::string& value) {

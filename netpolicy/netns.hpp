@@ -45,12 +45,19 @@ base::Result<base::UniqueFd> open_netns(const std::string& path);
 // Gives the calling (throw-away) thread a new namespace.
 base::Result<base::UniqueFd> new_netns_here();
 
+// SO_NETNS_COOKIE of the calling thread's namespace. Inode numbers of namespaces are reused as soon as one is gone; this
+// is not, in one boot.
+base::Result<std::uint64_t> netns_cookie_here();
+
 // Bind-mounts the namespace at `path`, which must not exist (kAlreadyExists).
 base::Status bind_netns(int netns_fd, const std::string& path);
 
 // Unmounts and unlinks `path`; a missing one is success, and so is one without its mount. The namespace itself goes
 // when its last process, descriptor and mount are gone, some milliseconds later.
 base::Status remove_netns(const std::string& path);
+
+// Reads /proc/sys/net/<name> of the calling thread's namespace, without the newline.
+base::Result<std::string> net_sysctl(const std::string& name);
 
 // Writes /proc/sys/net/<name> of the calling thread's namespace. A missing IPv6 stack (no such file) is success for
 // names under ipv6/.

@@ -12,6 +12,7 @@
 #include <cerrno>
 #include <charconv>
 #include <cstdio>
+#include <optional>
 #include <system_error>
 
 #include "crypto/random.hpp"
@@ -21,6 +22,7 @@
 #include "netpolicy/netns.hpp"
 #include "netpolicy/router_state.hpp"
 #include "netpolicy/rtnl.hpp"
+#include "netpolicy/uplink.hpp"
 
 namespace cellrund::netpolicy {
 namespace {
@@ -95,7 +97,7 @@ base::Result<std::uint32_t> allow_mark(const std::string& path) {
 }
 
 // On a throw-away thread inside the router namespace.
-base::Status configure_here(const std::string& nft, std::uint32_t mark) {
+base::Status configure_here(const std::string& nft, std::uint32_t mark, std::optional<std::uint32_t> uplink_mtu) {
   // `default` is what links that appear later start with.
   constexpr std::array<std::pair<const char*, const char*>, 12> kSysctls{{
       {"ipv6/conf/all/disable_ipv6", "1"},
@@ -115,7 +117,7 @@ base::Status configure_here(const std::string& nft, std::uint32_t mark) {
     CR_CHECK(set_net_sysctl(name, value));
   }
   // Also at adoption, so that what holds is what this build says.
-  CR_CHECK(write_firewall(nft, mark));
+  CR_CHECK(write_firewall(nft, mark, uplink_mtu));
   // Routing between links comes last: never without the table.
   CR_CHECK(set_net_sysctl("ipv4/ip_forward", "1"));
   Rtnl rtnl = CR_TRY(Rtnl::open());
@@ -179,6 +181,10 @@ base::Result<Attach> parse_attach(std::string_view text) {
 }
 
 base::Result<Router> Router::open(const RouterOptions& options) {
+  std::optional<std::uint32_t> mtu;
+  if (!options.uplink.empty()) {
+    mtu = CR_TRY(uplink_mtu(options.uplink));  // refuses before anything is made
+  }
   CR_CHECK(prepare_netns_dir(netns_dir(options.run_dir)));
   CR_CHECK(prepare_bpf_dir(bpf_dir(options.run_dir)));
   std::unique_ptr<State> state;
@@ -194,12 +200,16 @@ base::Result<Router> Router::open(const RouterOptions& options) {
   state->allow_mark = CR_TRY(allow_mark(mark_file(options.run_dir, options.node)));
   bool tcx = false;
   auto configured = in_netns(state->netns.get(), [&]() -> base::Status {
-    CR_CHECK(configure_here(options.nft, state->allow_mark));
+    CR_CHECK(configure_here(options.nft, state->allow_mark, mtu));
     state->firewall = CR_TRY(firewall_generation());
     tcx = kernel_has_tcx();
     return base::ok();
   });
   CR_CHECK(std::move(configured).context("configure " + state->netns_path));
+  CR_CHECK((options.uplink.empty()
+                ? lower_uplink(options.run_dir, options.node, options.nft)
+                : raise_uplink({options.run_dir, options.node, options.uplink, options.nft, state->netns.get()}))
+               .context("uplink"));
   if (options.attach == Attach::kTcx && !tcx) {
     return Error(Errc::kUnimplemented, "attach = tcx: this kernel has no tcx links");
   }
@@ -237,6 +247,7 @@ std::vector<std::string> Router::destroy(const std::string& run_dir, const model
     }
     return Error(Errc::kResourceExhausted, path + " is mounted over and over");
   };
+  note(lower_uplink(run_dir, node, RouterOptions{}.nft));
   note(remove_netns(router_netns(run_dir, node)));
   note(base::remove_file(mark_file(run_dir, node)));
   for (const std::string& dir : {bpf_dir(run_dir), netns_dir(run_dir)}) {

@@ -24,6 +24,7 @@ struct RouterOptions {
   model::NodeTag node;
   Attach attach = Attach::kAuto;
   std::string nft = "/usr/sbin/nft";
+  std::string uplink = {};  // interface of the host that allowed packets leave by; empty: none
   std::size_t spares = 2;  // networks kept ready; with tcx each saves its cell two RCU grace periods
 };
 
@@ -38,7 +39,8 @@ struct NetworkPlan {
 class Router {
  public:
   // Makes or adopts <run>/netns, <run>/bpf (a bpffs), the namespace <run>/netns/cr-<tag>-router and its nftables table,
-  // and has the kernel verify the filter once. On failure what was made so far stays for the next open() or destroy().
+  // and has the kernel verify the filter once. Raises the uplink, or takes away one that was there before; the host's namespace
+  // is the calling thread's. On failure what was made so far stays for the next open() or destroy().
   static base::Result<Router> open(const RouterOptions& options);
 
   // From nothing to a proven network that lets through what `plan` allows, in this order: IPv6 off → policy written and
@@ -61,7 +63,7 @@ class Router {
   [[nodiscard]] Attach attach() const noexcept;  // kTcx or kClsact: what was taken
   [[nodiscard]] const std::string& netns_path() const noexcept;
 
-  // Removes the namespace and the mounts that open() made. Refuses nothing: cells still connected lose their links.
+  // Removes uplink, namespace and mounts that open() made. Refuses nothing: cells still connected lose their links.
   // Failures are collected. The object is of no use afterwards.
   [[nodiscard]] static std::vector<std::string> destroy(const std::string& run_dir, const model::NodeTag& node);
 

@@ -24,7 +24,7 @@ using base::Errc;
 using base::Error;
 
 constexpr auto kKernelAnswers = std::chrono::seconds(5);
-constexpr std::size_t kMaxAnswer = 256 * 1024;
+constexpr std::size_t kMaxAnswer = 4 * 1024 * 1024;  // some thousand links
 constexpr std::uint32_t kBpfIdAttribute = 11;  // TCA_BPF_ID, linux/pkt_cls.h (whose other content clashes with C++)
 
 // The kernel aligns messages and attributes to four bytes (NLMSG_ALIGNTO, RTA_ALIGNTO).
@@ -174,6 +174,7 @@ base::Result<std::vector<std::uint8_t>> Rtnl::transact(std::span<std::uint8_t> r
   std::vector<std::uint8_t> answers;
   std::vector<std::uint8_t> buffer(32768);
   std::optional<int> verdict;
+  bool whole = true;
   while (!verdict) {
     if (!CR_TRY(base::wait_readable(socket_.get(), deadline))) {
       return Error(Errc::kDeadlineExceeded, what + ": no answer from rtnetlink");
@@ -201,7 +202,9 @@ base::Result<std::vector<std::uint8_t>> Rtnl::transact(std::span<std::uint8_t> r
       } else if (header.nlmsg_type == NLMSG_ERROR) {
         nlmsgerr error{};
         verdict = read_struct(payload, error) ? -error.error : EBADMSG;
-      } else if (answers.size() < kMaxAnswer) {
+      } else if (answers.size() >= kMaxAnswer) {
+        whole = false;
+      } else {
         const auto* raw = reinterpret_cast<const std::uint8_t*>(&header);
         answers.insert(answers.end(), raw, raw + sizeof header);
         answers.insert(answers.end(), payload.begin(), payload.end());
@@ -211,6 +214,9 @@ base::Result<std::vector<std::uint8_t>> Rtnl::transact(std::span<std::uint8_t> r
   }
   if (*verdict != 0) {
     return Error::from_errno(what, *verdict);
+  }
+  if (!whole) {
+    return Error(Errc::kResourceExhausted, what + ": the kernel's answer is too long");
   }
   return answers;
 }
@@ -240,7 +246,43 @@ base::Status Rtnl::create_veth(const VethSpec& spec) {
   return base::ok();
 }
 
+namespace {
+
+std::string text_of(std::span<const std::uint8_t> value) {
+  const auto* text = reinterpret_cast<const char*>(value.data());
+  return {text, ::strnlen(text, value.size())};
+}
+
+std::vector<LinkInfo> links_in(std::span<const std::uint8_t> answer) {
+  std::vector<LinkInfo> out;
+  for_each_message(answer, [&](const nlmsghdr& header, auto payload) {
+    ifinfomsg message{};
+    if (header.nlmsg_type != RTM_NEWLINK || !read_struct(payload, message)) {
+      return;
+    }
+    LinkInfo link;
+    link.index = static_cast<std::uint32_t>(message.ifi_index);
+    for_each_attribute(payload.subspan(std::min(payload.size(), aligned(sizeof message))), [&](auto type, auto value) {
+      switch (type) {
+        case IFLA_LINK: (void)read_struct(value, link.peer); break;
+        case IFLA_MTU: (void)read_struct(value, link.mtu); break;
+        case IFLA_IFNAME: link.name = text_of(value); break;
+        case IFLA_IFALIAS: link.alias = text_of(value); break;
+        default: break;
+      }
+    });
+    out.push_back(std::move(link));
+  });
+  return out;
+}
+
+}  // namespace
+
 base::Result<std::uint32_t> Rtnl::link_index(const std::string& name) {
+  return CR_TRY(find_link(name)).index;
+}
+
+base::Result<LinkInfo> Rtnl::find_link(const std::string& name) {
   Request request(RTM_GETLINK, NLM_F_ACK, link_message(0));
   request.text(IFLA_IFNAME, name);
   auto answer = transact(request.finish(), "look up link " + name);
@@ -250,17 +292,23 @@ base::Result<std::uint32_t> Rtnl::link_index(const std::string& name) {
     }
     return std::move(answer).error();
   }
-  std::uint32_t index = 0;
-  for_each_message(*answer, [&](const nlmsghdr& header, auto payload) {
-    ifinfomsg link{};
-    if (header.nlmsg_type == RTM_NEWLINK && read_struct(payload, link)) {
-      index = static_cast<std::uint32_t>(link.ifi_index);
-    }
-  });
-  if (index == 0) {
+  std::vector<LinkInfo> links = links_in(*answer);
+  if (links.size() != 1 || links.front().index == 0) {
     return Error(Errc::kDataLoss, "look up link " + name + ": the kernel's answer names none");
   }
-  return index;
+  return std::move(links.front());
+}
+
+base::Result<std::vector<LinkInfo>> Rtnl::list_links() {
+  Request request(RTM_GETLINK, NLM_F_DUMP, link_message(0));
+  return links_in(CR_TRY(transact(request.finish(), "list links")));
+}
+
+base::Status Rtnl::set_alias(std::uint32_t ifindex, const std::string& alias) {
+  Request request(RTM_NEWLINK, NLM_F_ACK, link_message(ifindex));
+  request.bytes(IFLA_IFALIAS, alias.data(), alias.size());
+  (void)CR_TRY(transact(request.finish(), of_link("alias", ifindex)));
+  return base::ok();
 }
 
 base::Status Rtnl::rename(std::uint32_t ifindex, const std::string& name) {

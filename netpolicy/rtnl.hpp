@@ -24,6 +24,14 @@ struct VethSpec {
   std::uint32_t mtu = kMtu;
 };
 
+struct LinkInfo {
+  std::uint32_t index = 0;
+  std::uint32_t peer = 0;  // ifindex of a veth's other end, in whichever namespace that is
+  std::uint32_t mtu = 0;
+  std::string name;
+  std::string alias;  // free text that whoever made the link left on it
+};
+
 class Rtnl {
  public:
   // In the calling thread's namespace.
@@ -33,6 +41,9 @@ class Rtnl {
   base::Status create_veth(const VethSpec& spec);
   // kNotFound when there is no such link.
   base::Result<std::uint32_t> link_index(const std::string& name);
+  base::Result<LinkInfo> find_link(const std::string& name);
+  base::Result<std::vector<LinkInfo>> list_links();
+  base::Status set_alias(std::uint32_t ifindex, const std::string& alias);
   // The link must be down.
   base::Status rename(std::uint32_t ifindex, const std::string& name);
   base::Status set_up(std::uint32_t ifindex);

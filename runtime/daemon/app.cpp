@@ -180,7 +180,9 @@ base::Status App::Parts::start_containerd() {
 
 base::Status App::Parts::open_kernel() {
   const netpolicy::Attach attach = CR_TRY(netpolicy::parse_attach(config.network.attach));
-  router = CR_TRY(netpolicy::Router::open({.run_dir = config.paths.run, .node = ledger->node_tag(), .attach = attach}).context("router"));
+  const std::string uplink = config.network.uplink == "none" ? std::string() : config.network.uplink;
+  router = CR_TRY(
+      netpolicy::Router::open({.run_dir = config.paths.run, .node = ledger->node_tag(), .attach = attach, .uplink = uplink}).context("router"));
   cgroups = CR_TRY(host::CgroupTree::discover());
   capacity = std::make_unique<admit::CapacityPool>(capacity_of(config));
   watchdog = CR_TRY(cell::Watchdog::start());

@@ -246,6 +246,14 @@ std::string check_text(const std::string& value, const TextRule& rule) {
                      !value.ends_with("/..") && (value.size() == 1 || value.back() != '/')
                  ? ""
                  : "must be an absolute path without \"..\" and without a slash at its end";
+    case TextKind::kLink: {
+      // IFNAMSIZ - 1. The names of net.ipv4.conf that are no interface's, and the one that leads nowhere.
+      constexpr std::size_t kLongest = 15;
+      constexpr std::array<std::string_view, 5> kNoLinks{"all", "default", "lo", ".", ".."};
+      const bool fine = !value.empty() && value.size() <= kLongest && check_text(value, {TextKind::kName}).empty() &&
+                        std::find(kNoLinks.begin(), kNoLinks.end(), value) == kNoLinks.end();
+      return fine ? "" : "must be \"none\" or the name of a network interface";
+    }
     case TextKind::kChoice: case TextKind::kLater: break;
   }
   if (std::find(rule.choices.begin(), rule.choices.end(), value) != rule.choices.end()) {

@@ -40,7 +40,7 @@ struct Config {
   } containerd;
   struct Network {
     std::string attach = "auto";  // auto | tcx | clsact
-    std::string uplink = "none";            // nothing else yet
+    std::string uplink = "none";  // or an interface of the host
     std::vector<std::string> dns_upstream;  // empty, and nothing else yet
   } network;
   struct Lanes {

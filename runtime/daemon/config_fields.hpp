@@ -22,6 +22,7 @@ enum class TextKind {
   kName,       // letters, digits, '.', '-', '_'; at most 128; may be empty
   kPath,       // absolute, without ".." and control characters; at most 512; may be empty where a default is derived
   kSocket,     // the same, and short enough for sockaddr_un
+  kLink,       // "none", or what may be the name of a network interface
   kChoice,     // one of `choices`
   kLater,      // the same; anything else is for a later version
 };
@@ -68,8 +69,8 @@ void visit_fields(ConfigT& c, Visitor&& v) {
 
   v(Field{"network", "attach", "auto takes tcx where the kernel has it"}, c.network.attach,
     choice({"auto", "tcx", "clsact"}));
-  v(Field{"network", "uplink", "none: links to the outside are not supported by this version"}, c.network.uplink,
-    TextRule{TextKind::kLater, {"none"}});
+  v(Field{"network", "uplink", "none, or the host's interface by which allowed packets leave, under its address"}, c.network.uplink,
+    TextRule{TextKind::kLink});
   v(Field{"network", "dns_upstream", "empty: resolvers are not supported by this version"},
     c.network.dns_upstream, TextRule{TextKind::kLater});
 

@@ -42,9 +42,9 @@ class Recorder final : public model::Journal {
 
 // A node of its own: tag and run folder carry our pid; all of it goes at the end, also after a failed check.
 struct TestNode {
-  TestNode() {
+  explicit TestNode(unsigned number = 0) {  // of several nodes at a time, each has another
     char text[9];
-    std::snprintf(text, sizeof text, "%08x", static_cast<unsigned>(::getpid()));
+    std::snprintf(text, sizeof text, "%08x", static_cast<unsigned>(::getpid()) + (number << 28U));
     tag.value = text;
     run_dir = "/tmp/net-test-" + tag.value;
     REQUIRE(base::make_dirs(run_dir, 0700).ok());
@@ -64,8 +64,8 @@ struct TestNode {
   [[nodiscard]] model::CellName cell(std::uint32_t slot) const {
     return {tag, "0199c1f2-7b1e-7c3a-9d2e-00000000000" + std::to_string(slot), slot};
   }
-  [[nodiscard]] Router open(Attach attach) const {
-    auto router = Router::open({.run_dir = run_dir, .node = tag, .attach = attach});
+  [[nodiscard]] Router open(Attach attach, const std::string& uplink = "") const {
+    auto router = Router::open({.run_dir = run_dir, .node = tag, .attach = attach, .uplink = uplink});
     REQUIRE_MESSAGE(router.ok(), (router.ok() ? "" : router.error().message()));
     return std::move(*router);
   }
@@ -81,14 +81,14 @@ inline NetworkedCell connect(const TestNode& node, const Router& router, std::ui
   return std::move(*cell);
 }
 
-// Sends raw frames on eth0 of the namespace.
-inline void send_all(int netns_fd, const std::vector<base::Bytes>& frames) {
+// Sends raw frames on a link of the namespace.
+inline void send_all(int netns_fd, const std::vector<base::Bytes>& frames, const char* link = kCellInterface) {
   const auto sent = in_netns(netns_fd, [&]() -> base::Status {
     const base::UniqueFd socket = CR_TRY(open_packet_socket());
     Rtnl rtnl = CR_TRY(Rtnl::open());
     sockaddr_ll to{};
     to.sll_family = AF_PACKET;
-    to.sll_ifindex = static_cast<int>(CR_TRY(rtnl.link_index(kCellInterface)));
+    to.sll_ifindex = static_cast<int>(CR_TRY(rtnl.link_index(link)));
     for (const base::Bytes& frame : frames) {
       if (::sendto(socket.get(), frame.data(), frame.size(), 0, reinterpret_cast<const sockaddr*>(&to), sizeof to) <
           0) {

@@ -28,6 +28,21 @@ inline bool wait_for(int fd, short events, std::chrono::milliseconds budget) {
   return ::poll(&entry, 1, static_cast<int>(budget.count())) == 1;
 }
 
+// Bound to any address of the namespace; a TCP one listens.
+inline base::UniqueFd serve_in(int netns, int type, std::uint16_t port) {
+  auto socket = in_netns(netns, [&]() -> base::Result<base::UniqueFd> {
+    base::UniqueFd fd(::socket(AF_INET, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    const sockaddr_in address = socket_address(0, port);
+    if (!fd || ::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 ||
+        (type == SOCK_STREAM && ::listen(fd.get(), 16) != 0)) {
+      return base::Error::from_errno("serve");
+    }
+    return fd;
+  });
+  REQUIRE_MESSAGE(socket.ok(), (socket.ok() ? "" : socket.error().message()));
+  return std::move(*socket);
+}
+
 class SinkHost {
  public:
   explicit SinkHost(const Router& router) {
@@ -52,20 +67,8 @@ class SinkHost {
     netns_ = std::move(*made);
   }
 
-  // Bound to any address of the sink; a TCP one listens.
-  [[nodiscard]] base::UniqueFd serve(int type, std::uint16_t port) const {
-    auto socket = in_netns(netns_.get(), [&]() -> base::Result<base::UniqueFd> {
-      base::UniqueFd fd(::socket(AF_INET, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-      const sockaddr_in address = socket_address(0, port);
-      if (!fd || ::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 ||
-          (type == SOCK_STREAM && ::listen(fd.get(), 16) != 0)) {
-        return base::Error::from_errno("serve");
-      }
-      return fd;
-    });
-    REQUIRE_MESSAGE(socket.ok(), (socket.ok() ? "" : socket.error().message()));
-    return std::move(*socket);
-  }
+  [[nodiscard]] int netns() const noexcept { return netns_.get(); }
+  [[nodiscard]] base::UniqueFd serve(int type, std::uint16_t port) const { return serve_in(netns_.get(), type, port); }
 
  private:
   base::UniqueFd netns_;

@@ -111,7 +111,12 @@ TEST_CASE("a wrong file is refused with its line") {
         "config.toml:2: lanes.enabled: entry 2 must be one of microvm, process");
   // What nothing would act on is an error, not a wish.
   CHECK(error_of("[network]\ndns_upstream = [\"192.0.2.53\"]\n").find("is not supported by this version") != std::string::npos);
-  CHECK(error_of("[network]\nuplink = \"eth0\"\n").find("is not supported by this version") != std::string::npos);
+  for (const char* name : {"", "all", "default", "lo", "..", "a name", "eth0/forwarding", "sixteen-letters.", "eth0\\\"; x"}) {
+    CAPTURE(name);
+    CHECK(error_of(std::string("[network]\nuplink = \"") + name + "\"\n") ==
+          "config.toml:2: network.uplink: must be \"none\" or the name of a network interface");
+  }
+  CHECK(error_of("[network]\nuplink = \"eth0.100\"\n").empty());
   CHECK(error_of("[network]\nuplink = \"none\"\ndns_upstream = []\n").empty());
   CHECK(error_of("[node]\nid = \"a b\"\n").find("letters, digits") != std::string::npos);
   CHECK(error_of("[lanes]\nallow_emulated_tier2 = 1\n").find("must be true or false") != std::string::npos);

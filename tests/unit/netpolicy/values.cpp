@@ -15,7 +15,8 @@ TEST_CASE("a slot has one pair of addresses, and no two slots share one") {
   CHECK(format_ipv4(first->cell) == "100.64.0.1");
   const auto last = network_of_slot(kMaxSlots - 1);
   REQUIRE(last.ok());
-  CHECK(format_ipv4(last->cell) == "100.127.255.255");
+  CHECK(format_ipv4(last->cell) == "100.126.255.255");
+  CHECK(last->cell + 1 == kUplinkAddresses);
   CHECK_FALSE(network_of_slot(kMaxSlots).ok());
 }
 

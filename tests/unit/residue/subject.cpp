@@ -85,6 +85,7 @@ TEST_CASE("cgroups: at any depth, by tag and uid") {
 
 TEST_CASE("links and BPF names: the own slot, not one that begins like it") {
   const Subject subject = cell();
+  CHECK(subject.why_link("cu0a1b2c3d").empty());  // the uplink is the node's own
   CHECK(!subject.why_link("cj0a1b2c3d1").empty());
   CHECK(subject.why_link("cj0a1b2c3d10").empty());
   CHECK(subject.why_link("cj0a1b2c3d").empty());
