@@ -31,6 +31,7 @@ struct Made {
   std::array<std::uint32_t, kCellMaps.size()> maps{};
   base::BootTime read_back;
   CanaryResult canary;
+  Probes probes;
 };
 
 // Where rules that expire find the clock that nobody sets.
@@ -140,9 +141,9 @@ base::Result<NetworkedCell> Router::connect(const model::CellName& name, model::
     Made made;
     made.read_back = base::BootTime::now();
     CR_CHECK(set_up(spare, network, attached));
-    made.canary = CR_TRY(run_canary(
-        {spare.cell.packets.get(), spare.cell.ifindex}, {spare.router.packets.get(), spare.router.ifindex}, config,
-        policy, filter.counters(), filter.decisions(), plan.expect_blocked, base::Deadline::after(kCanaryBudget)));
+    made.probes = CR_TRY(canary_probes(config, policy, plan.expect_blocked));
+    made.canary = CR_TRY(run_canary({spare.cell.packets.get(), spare.cell.ifindex}, {spare.router.packets.get(), spare.router.ifindex},
+                                    made.probes, filter.counters(), filter.decisions(), base::Deadline::after(kCanaryBudget)));
     made.netns_cookie = cookie_of(spare.cell.packets.get());
     made.netns = std::move(spare.netns);
     made.attachment = attached.attachment();
@@ -174,7 +175,7 @@ base::Result<NetworkedCell> Router::connect(const model::CellName& name, model::
   // The lease comes last: until now not even what the policy allows would have passed.
   Warden::Watch watch = CR_TRY(state_->warden->watch(proof, plan.on_alarm));
   return NetworkedCell(run_dir, name, std::move(made.netns), cell_netns(run_dir, name), std::move(interface),
-                       std::move(facts), std::move(proof), std::move(watch));
+                       std::move(facts), std::move(made.probes), std::move(proof), std::move(watch));
 }
 
 }  // namespace cellrund::netpolicy

@@ -16,6 +16,7 @@
 #include "model/evidence.hpp"
 #include "model/node.hpp"
 #include "netpolicy/address.hpp"
+#include "netpolicy/canary.hpp"
 #include "netpolicy/warden.hpp"
 
 namespace cellrund::netpolicy {
@@ -57,13 +58,14 @@ class NetworkedCell {
  private:
   friend class Router;
   NetworkedCell(std::string run_dir, model::CellName name, base::UniqueFd netns, std::string netns_path,
-                CellInterface interface, model::EgressFacts facts, Proof proof, Warden::Watch watch)
+                CellInterface interface, model::EgressFacts facts, Probes probes, Proof proof, Warden::Watch watch)
       : run_dir_(std::move(run_dir)),
         name_(std::move(name)),
         netns_(std::move(netns)),
         netns_path_(std::move(netns_path)),
         interface_(std::move(interface)),
         facts_(std::move(facts)),
+        probes_(std::move(probes)),
         proof_(std::move(proof)),
         watch_(std::move(watch)) {}
 
@@ -73,6 +75,7 @@ class NetworkedCell {
   std::string netns_path_;
   CellInterface interface_;
   model::EgressFacts facts_;
+  Probes probes_;
   Proof proof_;
   Warden::Watch watch_;
 };

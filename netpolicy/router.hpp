@@ -50,6 +50,14 @@ class Router {
   [[nodiscard]] base::Result<NetworkedCell> connect(const model::CellName& name, model::Journal& journal,
                                                     const NetworkPlan& plan = {}) const;
 
+  // Sends the canary of connect() again, from the cell's namespace, after the workload's end and before disconnect().
+  // What is not proven says why. An error means that it could not be tried.
+  struct EndProof {
+    model::EndCanary canary;
+    bool refuted = false;  // a frame came through, or was neither counted nor cut off: EgressUnproven
+  };
+  [[nodiscard]] base::Result<EndProof> prove_end(const NetworkedCell& cell) const;
+
   // The node's kill switch: from the return of engage on no packet from or to any cell passes, and no flow from before
   // is continued after a release. One map write; it holds while the daemon is down, and until the machine is restarted.
   [[nodiscard]] base::Status set_kill_switch(bool engaged) const;

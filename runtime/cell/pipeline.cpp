@@ -217,8 +217,23 @@ class Cell {
     return std::move(done.outcome);
   }
 
-  // The last read-back and the final counters, before anything of the network is taken apart.
+  // The canary again. Whoever has cut the network before has ended the job for that reason, so only a frame that came
+  // through, or that nobody counted, changes how it ended.
+  model::EndCanary prove_end(const netpolicy::NetworkedCell& network, Outcome& outcome) {
+    auto proof = services_.router.prove_end(network);
+    if (!proof.ok()) {
+      record_.facts().gaps.push_back("egress: the canary at the end: " + proof.error().message());
+      return {.why = "it could not be tried: " + proof.error().message()};
+    }
+    if (proof->refuted) {
+      outcome = failure(Reason::kEgressUnproven, "canary at the end: " + proof->canary.why);
+    }
+    return std::move(proof->canary);
+  }
+
+  // Read-back, canary and the final counters, before anything of the network is taken apart.
   Outcome final_account(const netpolicy::NetworkedCell& network, Outcome outcome) {
+    model::EndCanary canary = prove_end(network, outcome);
     if (auto attached = network.verify_attached(); !attached.ok()) {
       record_.facts().gaps.push_back("egress: " + attached.error().message());
       outcome = failure(Reason::kEgressUnproven, attached.error().message());
@@ -232,8 +247,12 @@ class Cell {
         outcome.message = "the job's egress quota was used up";
       }
       note_imbalance(*facts, record_.facts());
+      facts->canary_at_end = std::move(canary);
       record_.facts().egress = std::move(facts).value();
     } else {
+      if (record_.facts().egress.has_value()) {
+        record_.facts().egress->canary_at_end = std::move(canary);
+      }
       record_.facts().gaps.push_back("egress: " + facts.error().message());
       record_.facts().incomplete_because = "the final egress counters could not be read";
     }

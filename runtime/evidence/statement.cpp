@@ -138,6 +138,14 @@ json::Object egress(Writer& w, const model::EgressFacts& facts) {
   out.set("canary", json::Object{{"sent", Writer::count(facts.canary_sent)},
                                  {"blocked", Writer::count(facts.canary_blocked)},
                                  {"counted", Writer::count(facts.canary_counted)}});
+  if (facts.canary_at_end.has_value()) {
+    json::Object end{{"sent", Writer::count(facts.canary_at_end->sent)},
+                     {"blocked", Writer::count(facts.canary_at_end->blocked)},
+                     {"counted", Writer::count(facts.canary_at_end->counted)},
+                     {"proven", facts.canary_at_end->proven}};
+    w.put(end, "why", facts.canary_at_end->why);
+    out.set("canaryAtEnd", std::move(end));
+  }
   out.set("counters", w.list(facts.counters, "egress.counters", [&w](const auto& entry) {
     return json::Object{{"reason", w.text(entry.first)}, {"packets", Writer::count(entry.second)}};
   }));

@@ -218,6 +218,11 @@ void show_egress(Page& page, View egress) {
   const View sums = egress["accounting"];
   page.line("egress", "deny by default at " + egress["attach"]["hook"].text() + "; canary: " + std::to_string(canary["sent"].number_or(0)) + " sent, " +
                           std::to_string(canary["blocked"].number_or(0)) + " blocked, " + std::to_string(canary["counted"].number_or(0)) + " counted");
+  if (const View end = egress["canaryAtEnd"]; end.exists()) {
+    const std::string why = end["why"].text();
+    page.more("at the end: " + std::to_string(end["sent"].number_or(0)) + " sent, " + std::to_string(end["blocked"].number_or(0)) + " blocked, " +
+              std::to_string(end["counted"].number_or(0)) + " counted" + (why.empty() ? "" : "; not proven: " + why));
+  }
   const auto sum = [&sums](std::string_view name) { return std::to_string(sums[name].number_or(0)); };
   page.more(sum("counted") + " decisions counted = " + sum("seen") + " seen + " + sum("suppressed") + " suppressed + " + sum("lost") + " lost");
   std::string opened;

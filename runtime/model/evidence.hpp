@@ -68,6 +68,14 @@ struct EgressDecision {
   std::uint64_t count = 0;
 };
 
+// The canary once more, after the workload's end. Only `proven` says that the policy still held: where the network had been
+// cut by then, nothing could be asked of it any more.
+struct EndCanary {
+  std::uint64_t sent = 0, blocked = 0, counted = 0;
+  bool proven = false;
+  std::string why;  // not
+};
+
 struct EgressFacts {
   std::string policy_digest, program_tag, map_digest;
   std::vector<std::uint32_t> program_ids, link_ids;
@@ -76,6 +84,7 @@ struct EgressFacts {
   std::string attach_hook;   // tcx/ingress+egress | clsact
   std::int64_t readback_boot_ns = 0;
   std::uint64_t canary_sent = 0, canary_blocked = 0, canary_counted = 0;
+  std::optional<EndCanary> canary_at_end;
   std::vector<std::pair<std::string, std::uint64_t>> counters;  // reason, or what passed → packets
   std::vector<EgressDecision> decisions;
   std::uint64_t seen = 0, suppressed = 0, lost = 0, counted = 0;

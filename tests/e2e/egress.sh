@@ -54,6 +54,7 @@ check "the record lists the allowed flow" equal "$(field '[.egress.decisions[] |
 check "and the denied one" matches "$(field '[.egress.decisions[] | select(.port == 80) | .reason] | unique | join(" ")')" default-deny
 check "and the relaxation" equal "$(field '.egress.relaxations | join(" ")')" public
 check "the account balances" equal "$(field '.egress.accounting | .seen + .suppressed + .lost == .counted and .counted > 0')" true
+check "the canary was blocked and counted again at the end" equal "$(field '.egress.canaryAtEnd | .proven and .sent == .blocked and .sent == .counted and .sent == 5')" true
 check "CLEAN" is_clean
 check "flows shows both" equal "$(cellrun flows "$uid" --json | jq -c '[.flows[].verdict] | unique')" '["allowed","denied"]'
 
@@ -80,6 +81,7 @@ before=$(passed)
 cellrun wait "$switched" >/dev/null 2>&1 || true
 load_record "$switched"
 check "the job ends" equal "$(field .exit.reason)" KillSwitch
+check "and its record claims no proof at the end" equal "$(field '.egress.canaryAtEnd | "\(.proven) \(.why)"')" "false the network had been cut before"
 check "and nothing passed any more" equal "$(passed)" "$before"
 submit_as net refused true "$process_lane"
 check "new jobs are refused" matches "$code $err" '^77.*KillSwitchEngaged|^77'

@@ -72,6 +72,14 @@ TEST_CASE("connect proves a deny-all network and journals what it made") {
       CHECK(std::count_if(journal.intended.begin(), journal.intended.end(), same) == 1);
     }
     CHECK(cell->verify_attached().ok());
+    const auto end = router.prove_end(*cell);
+    REQUIRE_MESSAGE(end.ok(), (end.ok() ? "" : end.error().message()));
+    CHECK(end->canary.proven);
+    CHECK_FALSE(end->refuted);
+    CHECK(end->canary.sent == 6);
+    CHECK(end->canary.blocked == 6);
+    CHECK(end->canary.counted == 6);
+    CHECK(read_facts(node.cell(0), node.run_dir)->counted == 12);
     const auto late = router.connect(node.cell(0), journal);
     REQUIRE_FALSE(late.ok());
     CHECK(late.error().code() == base::Errc::kAlreadyExists);
@@ -227,12 +235,53 @@ TEST_CASE("a canary that meets no filter fails") {
     const std::uint32_t peer = CR_TRY(inside.link_index(kCellInterface));
     CR_CHECK(outside.set_up(host));
     CR_CHECK(inside.set_up(peer));
-    return run_canary({inside_packets.get(), peer}, {outside_packets.get(), host}, test::packet_config(), policy,
-                      filter->counters(), filter->decisions(), {}, base::Deadline::after(2s));
+    return run_canary({inside_packets.get(), peer}, {outside_packets.get(), host},
+                      CR_TRY(canary_probes(test::packet_config(), policy, {})), filter->counters(), filter->decisions(),
+                      base::Deadline::after(2s));
   });
   REQUIRE_FALSE(result.ok());
   CHECK(result.error().code() == base::Errc::kFailedPrecondition);
   CHECK(result.error().message().find("canary") != std::string::npos);
+}
+
+TEST_CASE("the canary at the end tells a network that was cut from one that lets frames through") {
+  for (const Attach attach : {Attach::kTcx, Attach::kClsact}) {
+    CAPTURE(to_string(attach));
+    const TestNode node;
+    const Router router = node.open(attach);
+    const NetworkedCell open = connect(node, router, 0);
+    if (attach == Attach::kTcx) {
+      REQUIRE(base::remove_file(pin_dir(node.run_dir, node.cell(0)) + "/" + kPinLinkOut).ok());
+      wait_hook_empty(router, open.facts().attach_ifindex);
+    } else {
+      const auto ns = open_netns(router.netns_path());
+      REQUIRE(ns.ok());
+      const auto removed = in_netns(ns->get(), [&] {
+        base::SpawnOptions command;
+        command.argv = {"/usr/sbin/tc", "qdisc", "del", "dev", node.cell(0).host_link(), "clsact"};
+        return base::run_command(command, "", base::Deadline::after(10s));
+      });
+      REQUIRE(removed.ok());
+    }
+    const auto through = router.prove_end(open);
+    REQUIRE(through.ok());
+    CHECK(through->refuted);
+    CHECK_FALSE(through->canary.proven);
+    CHECK(through->canary.blocked < through->canary.sent);
+    CHECK(through->canary.why.find("came through") != std::string::npos);
+
+    const NetworkedCell killed = connect(node, router, 1);
+    REQUIRE(kill_network(node.cell(1), node.run_dir).ok());
+    const auto cut = router.prove_end(killed);
+    REQUIRE(cut.ok());
+    CHECK_FALSE(cut->refuted);
+    CHECK_FALSE(cut->canary.proven);
+    CHECK(cut->canary.blocked == cut->canary.sent);
+    CHECK(cut->canary.why == "the network had been cut before");
+
+    CHECK(disconnect(node.cell(1), node.run_dir).empty());
+    CHECK_FALSE(router.prove_end(killed).ok());
+  }
 }
 
 TEST_CASE("a filter that is removed is noticed, and the firewall still lets nothing through") {

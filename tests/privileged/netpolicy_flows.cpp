@@ -178,6 +178,41 @@ TEST_CASE("the kill switch cuts every flow at once, for good") {
   CHECK(open_connection(cell.netns_fd(), web.get(), kSink, 443).open());
 }
 
+TEST_CASE("the canary at the end is exact beside traffic that goes on, and a kill switch is no proof") {
+  const TestNode node;
+  const Router router = node.open(Attach::kAuto);
+  const SinkHost sink(router);
+  const base::UniqueFd web = sink.serve(SOCK_STREAM, 443);
+  Alarms alarms;
+  NetworkPlan plan = plan_of({{rule("198.51.100.2/32", {443})}, {}}, alarms);
+  plan.expect_blocked = {{"198.51.100.2", 80, "tcp"}, {"198.51.100.2", 80, "tcp"}, {"203.0.113.9", 53, "udp"}};
+  const NetworkedCell cell = connect_with(node, router, plan);
+  const Connection connection = open_connection(cell.netns_fd(), web.get(), kSink, 443);
+  REQUIRE(connection.open());
+  {
+    std::atomic<bool> stop{false};
+    std::jthread traffic([&] {
+      const base::UniqueFd denied = start_connect(cell.netns_fd(), SOCK_DGRAM, kSink, 9);
+      while (!stop) {
+        (void)::send(connection.cell.get(), "x", 1, MSG_NOSIGNAL);
+        (void)::send(denied.get(), "x", 1, MSG_NOSIGNAL);
+      }
+    });
+    const auto end = router.prove_end(cell);
+    stop = true;
+    REQUIRE_MESSAGE(end.ok(), (end.ok() ? "" : end.error().message()));
+    CHECK_MESSAGE(end->canary.proven, end->canary.why);
+    CHECK(end->canary.sent == 7);
+    CHECK(end->canary.counted == 7);
+  }
+  REQUIRE(router.set_kill_switch(true).ok());
+  const auto cut = router.prove_end(cell);
+  REQUIRE(cut.ok());
+  CHECK_FALSE(cut->canary.proven);
+  CHECK_FALSE(cut->refuted);
+  CHECK(cut->canary.blocked == cut->canary.sent);
+}
+
 TEST_CASE("a restarted daemon finds the kill switch as it was") {
   const TestNode node;
   {

@@ -55,6 +55,7 @@ model::Evidence full() {
                                 .canary_sent = 3,
                                 .canary_blocked = 3,
                                 .canary_counted = 3,
+                                .canary_at_end = model::EndCanary{3, 3, 3, true, ""},
                                 .counters = {{"default-deny", 9}, {"ipv6", 2}, {"allowed", 1}, {"established", 20}, {"reply", 19}},
                                 .decisions = {{1, boot(1500).ns, 6, "203.0.113.9", 443, "denied", "default-deny", 9}, {2, boot(1600).ns, 0, "", 0, "denied", "ipv6", 2}, {3, boot(1700).ns, 6, "198.51.100.7", 443, "allowed", "allowed", 1}},
                                 .seen = 12,
