@@ -6,9 +6,9 @@
  *   cellrun_in    at the interface's egress: what is sent to the cell
  *
  * Default deny. Every packet is parsed as far as its reason needs and counted exactly. What passes: a packet to a target
- * that the deny map does not hold and the allow map does, while its rule, the cell's lease and its quota last; then the
- * packets of the flow that it opened, in both directions. The flow table is the fast path too: a flow that lives spares
- * both look-ups, and it lives no longer than its rule, its epoch and its use.
+ * that the deny map does not hold and the allow or the named map does, while its rule, the cell's lease and its quota
+ * last; then the packets of the flow that it opened, in both directions. The flow table is the fast path too: a flow that
+ * lives spares all three look-ups, and it lives no longer than its rule, its epoch and its use.
  *
  * A packet that passes gets config.allow_mark, without which nftables drops it in the router namespace, so a filter that
  * disappears still lets nothing through.
@@ -84,6 +84,14 @@ struct {
   __type(key, struct cr_allow_key);
   __type(value, struct cr_allow);
 } allow_set SEC(".maps");
+
+struct {
+  __uint(type, BPF_MAP_TYPE_HASH); /* written by the daemon alone, while the cell runs */
+  __uint(max_entries, CR_MAX_NAMED);
+  __uint(map_flags, BPF_F_NO_PREALLOC | BPF_F_RDONLY_PROG);
+  __type(key, struct cr_named_key);
+  __type(value, struct cr_named);
+} named_set SEC(".maps");
 
 struct {
   __uint(type, BPF_MAP_TYPE_LRU_HASH); /* of this cell alone: it can push out no flow but its own */
@@ -276,22 +284,35 @@ static __always_inline __u8 by_rules(const struct cr_flow_key *to, __u8 flags, _
   struct cr_deny *denied = bpf_map_lookup_elem(&deny_set, &far);
   if (!denied)
     return CR_NOT_ENFORCING;
-  if (denied->reason != CR_REASONS)
+  if (denied->reason == CR_ROUTER_BUT_DNS) {
+    if (to->port != CR_DNS_PORT)
+      return CR_ROUTER;
+  } else if (denied->reason != CR_REASONS) {
     return (__u8)denied->reason;
+  }
 
   service.port[0] = (__u8)(to->port >> 8);
   service.port[1] = (__u8)to->port;
   __builtin_memcpy(service.address, to->address, 4);
   struct cr_allow *rule = bpf_map_lookup_elem(&allow_set, &service);
-  if (!rule)
-    return CR_DEFAULT_DENY;
-  if (now >= rule->expires_ns)
-    return CR_EXPIRED;
+  if (rule && now < rule->expires_ns) {
+    opened->expires_ns = rule->expires_ns;
+    opened->rule = rule->rule;
+  } else {
+    struct cr_named_key host = {.protocol = to->protocol};
+    __builtin_memcpy(host.port, service.port, 2);
+    __builtin_memcpy(host.address, to->address, 4);
+    struct cr_named *named = bpf_map_lookup_elem(&named_set, &host);
+    if (!rule && !named)
+      return CR_DEFAULT_DENY;
+    if (!named || now >= named->expires_ns)
+      return CR_EXPIRED;
+    opened->expires_ns = named->rule_expires_ns;
+    opened->rule = named->rule;
+  }
   if (to->protocol == IPPROTO_TCP && (flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) != TCP_SYN)
     return CR_TCP_STATE;
-  opened->expires_ns = rule->expires_ns;
   opened->idle_ns = to->protocol == IPPROTO_TCP ? CR_IDLE_TCP_NS : CR_IDLE_UDP_NS;
-  opened->rule = rule->rule;
   return CR_ALLOWED;
 }
 

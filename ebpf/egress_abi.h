@@ -119,6 +119,9 @@ struct cr_deny_key {
 struct cr_deny {
   cr_u32 reason; /* CR_REASONS: not denied here. 0.0.0.0/0 is always present, so a miss means an unfilled map */
 };
+/* Of the gateway, where a policy names hosts: CR_ROUTER but for one port, on which the allow map holds the resolver. */
+#define CR_ROUTER_BUT_DNS 0x100
+#define CR_DNS_PORT 53
 
 /* Allow map (LPM trie, frozen): protocol and port exactly, then the longest prefix of the address. */
 #define CR_ALLOW_EXACT_BITS 32 /* of the key, in front of the address */
@@ -134,6 +137,27 @@ struct cr_allow {
   cr_u32 rule;       /* index in the jobspec */
   cr_u32 reserved;
 };
+
+#define CR_RULE_RESOLVER 0xffffffffu /* of the two entries that open the resolver */
+
+/*
+ * Named map (hash), the one set that changes: addresses that names of the policy have, written by the daemon before the
+ * cell hears of them. It opens what the allow map would, until the answer's time is over; a flow then lives as long as
+ * its rule does.
+ */
+struct cr_named_key {
+  cr_u8 protocol;
+  cr_u8 zero;
+  cr_u8 port[2]; /* network byte order */
+  cr_u8 address[4];
+};
+struct cr_named {
+  cr_u64 expires_ns;      /* CLOCK_BOOTTIME: opens no flow from then on */
+  cr_u64 rule_expires_ns; /* of the rule that names it */
+  cr_u32 rule;
+  cr_u32 reserved;
+};
+#define CR_MAX_NAMED 4096
 
 /* Flow table (LRU hash of the cell's own): what the cell opened, seen from its side. */
 struct cr_flow_key {

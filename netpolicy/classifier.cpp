@@ -151,15 +151,22 @@ unsigned Classifier::by_flow_or_rule(const cr_decision_key& key, const Transport
   if (denied == nullptr) {
     return CR_NOT_ENFORCING;
   }
-  if (denied->reason != CR_REASONS) {
-    return denied->reason;
+  if (const std::uint32_t reason = denial_of(*denied, key.port); reason != CR_REASONS) {
+    return reason;
   }
-  const AllowEntry* rule = find_allow(policy_, static_cast<model::Transport>(key.protocol), key.port, address);
-  if (rule == nullptr) {
-    return CR_DEFAULT_DENY;
-  }
-  if (conditions.now_ns >= rule->expires_ns) {
-    return CR_EXPIRED;
+  const auto protocol = static_cast<model::Transport>(key.protocol);
+  const AllowEntry* rule = find_allow(policy_, protocol, key.port, address);
+  const auto named = named_.find({protocol, key.port, address});
+  std::uint64_t ends = 0;
+  std::uint32_t by = 0;
+  if (rule != nullptr && conditions.now_ns < rule->expires_ns) {
+    ends = rule->expires_ns;
+    by = rule->rule;
+  } else if (named != named_.end() && conditions.now_ns < named->second.expires_ns) {
+    ends = named->second.rule_expires_ns;
+    by = named->second.rule;
+  } else {
+    return rule == nullptr && named == named_.end() ? CR_DEFAULT_DENY : CR_EXPIRED;
   }
   if (key.protocol == kTcp && !opens(transport.flags)) {
     return CR_TCP_STATE;
@@ -168,8 +175,8 @@ unsigned Classifier::by_flow_or_rule(const cr_decision_key& key, const Transport
   if (refused != CR_REASONS) {
     return refused;
   }
-  flows_[tuple] = {rule->expires_ns, conditions.now_ns, key.protocol == kTcp ? CR_IDLE_TCP_NS : CR_IDLE_UDP_NS,
-                   conditions.node.epoch, rule->rule};
+  flows_[tuple] = {ends, conditions.now_ns, key.protocol == kTcp ? CR_IDLE_TCP_NS : CR_IDLE_UDP_NS,
+                   conditions.node.epoch, by};
   return CR_ALLOWED;
 }
 

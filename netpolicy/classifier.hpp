@@ -38,6 +38,10 @@ class Classifier {
   // A frame on its way to the cell.
   Classified in(base::BytesView frame, const Conditions& conditions, bool vlan_in_metadata = false);
 
+  // What the daemon writes into the named map, and takes out of it.
+  void put_named(const NamedService& service, const NamedEntry& entry) { named_[service] = entry; }
+  void erase_named(const NamedService& service) { named_.erase(service); }
+
   [[nodiscard]] const cr_usage& usage() const noexcept { return usage_; }
 
  private:
@@ -54,6 +58,7 @@ class Classifier {
 
   cr_config config_;
   const CompiledPolicy& policy_;
+  std::map<NamedService, NamedEntry> named_;
   std::map<FlowKey, cr_flow> flows_;
   cr_usage usage_{};
 };

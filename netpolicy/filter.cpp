@@ -33,7 +33,8 @@ static_assert(sizeof(bpf_insn) == sizeof(std::uint64_t));
 static_assert(sizeof(cr_config) == 56 && sizeof(cr_decision_key) == 8 && sizeof(cr_decision) == 24 &&
               sizeof(cr_count) == 32 && sizeof(cr_control) == 8 && sizeof(cr_deny_key) == 8 && sizeof(cr_deny) == 4 &&
               sizeof(cr_allow_key) == 12 && sizeof(cr_allow) == 16 && sizeof(cr_flow_key) == 12 &&
-              sizeof(cr_flow) == 32 && sizeof(cr_usage) == 48 && sizeof(cr_node) == 8 && sizeof(cr_sample) == 16);
+              sizeof(cr_flow) == 32 && sizeof(cr_usage) == 48 && sizeof(cr_node) == 8 && sizeof(cr_sample) == 16 &&
+              sizeof(cr_named_key) == 8 && sizeof(cr_named) == 24);
 
 constexpr std::uint32_t kZero = 0;
 
@@ -60,10 +61,11 @@ base::Result<LoadedFilter::Map> create_map(bpf_map_type type, const std::string&
 }
 
 // What each map of the object file is; libbpf names the one of constants after its section.
-constexpr std::array<std::pair<const char*, MapRole>, 10> kObjectMaps{{
+constexpr std::array<std::pair<const char*, MapRole>, 11> kObjectMaps{{
     {"control", MapRole::kControl}, {"counters", MapRole::kCounters}, {"decisions", MapRole::kDecisions},
     {"deny_set", MapRole::kDeny}, {"allow_set", MapRole::kAllow}, {"flows", MapRole::kFlows},
-    {"usage", MapRole::kUsage}, {"lease", MapRole::kLease}, {"samples", MapRole::kSamples}, {"node", MapRole::kNode},
+    {"usage", MapRole::kUsage}, {"lease", MapRole::kLease}, {"samples", MapRole::kSamples}, {"named_set", MapRole::kNamed},
+    {"node", MapRole::kNode},
 }};
 
 std::optional<MapRole> role_of(const bpf_map* map) {
@@ -101,6 +103,8 @@ std::array<MapShape, kCellMaps.size()> shapes_of(const CompiledPolicy& policy) {
       {MapRole::kUsage, BPF_MAP_TYPE_ARRAY, kIndex, sizeof(cr_usage), 1, 0},
       {MapRole::kLease, BPF_MAP_TYPE_ARRAY, kIndex, sizeof(cr_lease), 1, BPF_F_RDONLY_PROG},
       {MapRole::kSamples, BPF_MAP_TYPE_RINGBUF, 0, 0, CR_SAMPLE_RING_BYTES, 0},
+      {MapRole::kNamed, BPF_MAP_TYPE_HASH, sizeof(cr_named_key), sizeof(cr_named),
+       policy.names.empty() ? std::size_t{1} : CR_MAX_NAMED, kSet},
   }};
 }
 

@@ -61,16 +61,17 @@ inline std::string program_in_name(const model::CellName& cell) {
 
 // The maps of a cell: who writes what stands in ebpf/egress_abi.h.
 enum class MapRole : std::uint8_t {
-  kConfig, kControl, kCounters, kDecisions, kDeny, kAllow, kFlows, kUsage, kLease, kSamples,
+  kConfig, kControl, kCounters, kDecisions, kDeny, kAllow, kFlows, kUsage, kLease, kSamples, kNamed,
   kNode,  // the node's, shared by all cells
 };
 struct MapName {
   const char* suffix;  // of the kernel name
   const char* pin;
 };
-inline constexpr std::array<MapName, 10> kCellMaps{{
+inline constexpr std::array<MapName, 11> kCellMaps{{
     {"_f", "map_config"}, {"_s", "map_control"}, {"_c", "map_counters"}, {"_d", "map_decisions"}, {"_n", "map_deny"},
     {"_a", "map_allow"}, {"_w", "map_flows"}, {"_u", "map_usage"}, {"_l", "map_lease"}, {"_r", "map_samples"},
+    {"_h", "map_named"},
 }};
 inline std::string map_name(const model::CellName& cell, std::size_t index) {
   return cell.bpf_prefix() + kCellMaps.at(index).suffix;

@@ -35,7 +35,7 @@ bool never_reached(std::uint32_t address) noexcept {
 }
 
 // Later entries win over earlier ones of the same prefix, so what no grant opens comes last.
-std::vector<DenyEntry> deny_entries(std::span<const model::Relaxation> relaxations, const NodeFacts& facts) {
+std::vector<DenyEntry> deny_entries(std::span<const model::Relaxation> relaxations, const NodeFacts& facts, bool resolver) {
   std::map<Ipv4Prefix, std::uint32_t> reasons{{Ipv4Prefix{}, CR_REASONS}};
   for (const model::AddressRange& range : model::kPrivateRanges) {
     reasons[range.prefix] = reason_of(range.kind);
@@ -53,7 +53,7 @@ std::vector<DenyEntry> deny_entries(std::span<const model::Relaxation> relaxatio
   for (const model::AddressRange& range : model::kNeverReached) {
     reasons[range.prefix] = reason_of(range.kind);
   }
-  reasons[{facts.router, kHostLength}] = CR_ROUTER;
+  reasons[{facts.router, kHostLength}] = resolver ? CR_ROUTER_BUT_DNS : CR_ROUTER;
   std::vector<DenyEntry> out;
   for (const auto& [prefix, reason] : reasons) {
     out.push_back({prefix, reason});
@@ -81,11 +81,19 @@ bool same_service(const AllowEntry& a, const AllowEntry& b) noexcept {
 // The kernel looks at the longest prefix alone, so each must hold as long as any that contains it.
 std::vector<AllowEntry> allow_entries(const model::EgressPolicy& policy, const NodeFacts& facts) {
   std::vector<AllowEntry> all;
+  if (policy.names_hosts()) {
+    for (const model::Transport protocol : {model::Transport::kTcp, model::Transport::kUdp}) {
+      all.push_back({protocol, CR_DNS_PORT, {facts.router, kHostLength}, CR_NEVER, CR_RULE_RESOLVER});
+    }
+  }
   for (std::size_t i = 0; i < policy.rules.size(); ++i) {
     const model::EgressRule& rule = policy.rules[i];
+    if (rule.prefix() == nullptr) {
+      continue;
+    }
     const std::uint64_t expires = boot_time_of(rule.expires_at, facts);
     for (const std::uint16_t port : rule.ports) {
-      all.push_back({rule.protocol, port, rule.to, expires, static_cast<std::uint32_t>(i)});
+      all.push_back({rule.protocol, port, *rule.prefix(), expires, static_cast<std::uint32_t>(i)});
     }
   }
   // A prefix comes before all that it contains; of the same prefix the one that holds longest comes first.
@@ -109,6 +117,17 @@ std::vector<AllowEntry> allow_entries(const model::EgressPolicy& policy, const N
   return out;
 }
 
+std::vector<NameRule> name_rules(const model::EgressPolicy& policy, const NodeFacts& facts) {
+  std::vector<NameRule> out;
+  for (std::size_t i = 0; i < policy.rules.size(); ++i) {
+    const model::EgressRule& rule = policy.rules[i];
+    if (rule.name() != nullptr) {
+      out.push_back({*rule.name(), rule.protocol, rule.ports, boot_time_of(rule.expires_at, facts), static_cast<std::uint32_t>(i)});
+    }
+  }
+  return out;
+}
+
 std::string quota_text(const char* name, const std::optional<std::uint64_t>& value) {
   return value.has_value() ? std::string("quota ") + name + " " + std::to_string(*value) + "\n" : std::string();
 }
@@ -117,7 +136,8 @@ std::string quota_text(const char* name, const std::optional<std::uint64_t>& val
 std::string canonical_text(const model::EgressPolicy& policy) {
   std::string out = "cellrun-egress-policy v1\ndefault deny\n";
   for (const model::EgressRule& rule : policy.rules) {
-    out += "allow " + std::string(model::to_string(rule.protocol)) + " " + rule.to.text();
+    out += "allow " + std::string(model::to_string(rule.protocol)) + " " +
+           std::visit([](const auto& to) { return to.text(); }, rule.to);
     std::vector<std::uint16_t> ports = rule.ports;
     std::sort(ports.begin(), ports.end());
     for (const std::uint16_t port : ports) {
@@ -136,14 +156,23 @@ std::string canonical_text(const model::EgressPolicy& policy) {
 CompiledPolicy compile(const model::EgressPolicy& policy, std::span<const model::Relaxation> relaxations,
                        const NodeFacts& facts) {
   CompiledPolicy out;
-  out.deny = deny_entries(relaxations, facts);
+  out.deny = deny_entries(relaxations, facts, policy.names_hosts());
   out.allow = allow_entries(policy, facts);
+  out.names = name_rules(policy, facts);
   out.quota = policy.quota;
   out.policy_digest = crypto::digest_text(base::as_bytes(canonical_text(policy)));
   for (const model::Relaxation& relaxation : relaxations) {
     out.relaxations.push_back(model::text_of(relaxation));
+    out.names_reach_public = out.names_reach_public || std::holds_alternative<model::AllowPublic>(relaxation);
   }
   return out;
+}
+
+std::uint32_t denial_of(const DenyEntry& entry, std::uint16_t port) noexcept {
+  if (entry.reason != CR_ROUTER_BUT_DNS) {
+    return entry.reason;
+  }
+  return port == CR_DNS_PORT ? CR_REASONS : CR_ROUTER;
 }
 
 const DenyEntry* find_deny(const CompiledPolicy& policy, std::uint32_t address) noexcept {

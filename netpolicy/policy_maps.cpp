@@ -24,6 +24,15 @@ std::uint32_t address_of(const cr_u8 (&bytes)[4]) noexcept {
          static_cast<std::uint32_t>(bytes[2]) << 8U | bytes[3];
 }
 
+cr_named_key key_of(const NamedService& service) noexcept {
+  cr_named_key key{static_cast<cr_u8>(service.protocol),
+                   0,
+                   {static_cast<cr_u8>(service.port >> 8U), static_cast<cr_u8>(service.port & 0xffU)},
+                   {}};
+  put_address(service.address, key.address);
+  return key;
+}
+
 // Every entry of a map; a frozen one stays as it is meanwhile.
 template <typename Key, typename Value>
 base::Result<std::vector<std::pair<Key, Value>>> read_all(int fd, const char* what) {
@@ -71,6 +80,23 @@ base::Status write_policy(const CompiledPolicy& policy, int deny_fd, int allow_f
     if (::bpf_map_update_elem(allow_fd, &key, &value, BPF_NOEXIST) != 0) {
       return Error::from_errno("write allow set: " + model::rule_field(entry.rule));
     }
+  }
+  return base::ok();
+}
+
+base::Status put_named(int named_fd, const NamedService& service, const NamedEntry& entry) {
+  const cr_named_key key = key_of(service);
+  const cr_named value{entry.expires_ns, entry.rule_expires_ns, entry.rule, 0};
+  if (::bpf_map_update_elem(named_fd, &key, &value, BPF_ANY) != 0) {
+    return Error::from_errno("write named set: " + model::rule_field(entry.rule));
+  }
+  return base::ok();
+}
+
+base::Status erase_named(int named_fd, const NamedService& service) {
+  const cr_named_key key = key_of(service);
+  if (::bpf_map_delete_elem(named_fd, &key) != 0 && errno != ENOENT) {
+    return Error::from_errno("write named set");
   }
   return base::ok();
 }

@@ -69,6 +69,18 @@ Check check_amounts(const JobSpec& spec, const Grant& grant, std::uint64_t open_
   return {};
 }
 
+// A name takes a resolver, and that one somebody to ask.
+Check check_names(const JobSpec& spec, const NodePolicy& policy) {
+  const auto& rules = spec.egress.rules;
+  const auto named = std::find_if(rules.begin(), rules.end(), [](const auto& rule) { return rule.name() != nullptr; });
+  if (policy.resolves_names || named == rules.end()) {
+    return {};
+  }
+  return denied(model::rule_field(static_cast<std::size_t>(named - rules.begin())) + ".to.fqdn",
+                "needs a resolver, and this node has no name server to ask",
+                "have [network] dns_upstream set on the node, or name the target by a cidr");
+}
+
 // Why an offered lane does not count, or null.
 const char* unusable(const LaneOffer& offer, bool allow_emulated_tier2) {
   if (offer.accel == Accel::kTcg && !allow_emulated_tier2) {
@@ -167,6 +179,9 @@ base::Result<model::AdmittedJob, Refusal> Admission::admit(model::VerifiedJob&& 
   }
   const EgressGrants grants = EgressGrants::from(grant->egress);
   if (auto refusal = grants.check(spec.egress); refusal.has_value()) {
+    return std::move(*refusal);
+  }
+  if (auto refusal = check_names(spec, policy_); refusal.has_value()) {
     return std::move(*refusal);
   }
   const Lane lane = CR_TRY(choose_lane(spec, policy_));

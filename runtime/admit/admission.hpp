@@ -23,6 +23,7 @@ struct LaneOffer {
 struct NodePolicy {
   std::vector<LaneOffer> lanes;
   bool allow_emulated_tier2 = false;  // otherwise a lane on emulation is not available at all
+  bool resolves_names = false;        // whether a rule may name its target
 };
 
 class Admission {

@@ -43,7 +43,7 @@ Read<std::vector<std::uint16_t>> ports_field(const ObjectReader& object) {
   return ports;
 }
 
-Read<model::Ipv4Prefix> target_field(const ObjectReader& target) {
+Read<std::variant<model::Ipv4Prefix, model::HostName>> target_field(const ObjectReader& target) {
   constexpr std::size_t kMaxText = 1024;
   const auto cidr = CR_TRY(target.text("cidr", kMaxText));
   const auto name = CR_TRY(target.text("fqdn", kMaxText));
@@ -55,13 +55,17 @@ Read<model::Ipv4Prefix> target_field(const ObjectReader& target) {
       return schema_invalid(target.at("fqdn"), "is no host name in full",
                             "write two or more labels of a-z, 0-9 and '-', as in \"api.example.com\"; an address is a cidr");
     }
-    return unsupported(target.at("fqdn"), "needs a resolver of the node, which this version does not have");
+    model::HostName host = model::host_name_of(*name);
+    if (host.name.size() > model::HostName::kLongest) {
+      return schema_invalid(target.at("fqdn"), "is longer than 128 characters");
+    }
+    return std::variant<model::Ipv4Prefix, model::HostName>(std::move(host));
   }
   auto prefix = model::parse_ipv4_prefix(*cidr);
   if (!prefix.ok()) {
     return schema_invalid(target.at("cidr"), prefix.error().message());
   }
-  return *prefix;
+  return std::variant<model::Ipv4Prefix, model::HostName>(*prefix);
 }
 
 Read<model::EgressRule> parse_rule(const ObjectReader& object, base::WallTime issued_at) {
@@ -105,6 +109,10 @@ Read<model::EgressPolicy> parse_egress(const ObjectReader& object, base::WallTim
   }
   for (const ObjectReader& rule : CR_TRY(object.objects("rules", model::EgressPolicy::kMaxRules))) {
     policy.rules.push_back(CR_TRY(parse_rule(rule, issued_at)));
+  }
+  const auto named = std::count_if(policy.rules.begin(), policy.rules.end(), [](const auto& rule) { return rule.name() != nullptr; });
+  if (named > static_cast<std::ptrdiff_t>(model::EgressPolicy::kMaxNameRules)) {
+    return schema_invalid(object.at("rules"), "has more than 256 rules with an fqdn");
   }
   return policy;
 }

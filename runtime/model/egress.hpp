@@ -1,13 +1,16 @@
 // The egress policy of a jobspec (spec.network.egress) as a typed value. No rules mean that everything is denied.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <variant>
 #include <vector>
 
 #include "base/clock.hpp"
+#include "model/host_name.hpp"
 #include "model/ipv4.hpp"
 
 namespace cellrund::model {
@@ -18,10 +21,13 @@ enum class Transport : std::uint8_t { kTcp = 6, kUdp = 17 };  // protocol number
 }
 
 struct EgressRule {
-  Ipv4Prefix to;
+  std::variant<Ipv4Prefix, HostName> to;
   std::vector<std::uint16_t> ports;  // 1 to 16, no two the same
   Transport protocol = Transport::kTcp;
   std::optional<base::WallTime> expires_at;  // absent: as long as the job
+
+  [[nodiscard]] const Ipv4Prefix* prefix() const noexcept { return std::get_if<Ipv4Prefix>(&to); }
+  [[nodiscard]] const HostName* name() const noexcept { return std::get_if<HostName>(&to); }
 };
 
 // What a job may use in all; absent: no limit. Packets and bytes count in both directions, Ethernet header included.
@@ -34,9 +40,15 @@ struct EgressQuota {
 struct EgressPolicy {
   static constexpr std::size_t kMaxRules = 10'000;
   static constexpr std::size_t kMaxPorts = 16;
+  static constexpr std::size_t kMaxNameRules = 256;
 
   std::vector<EgressRule> rules;
   EgressQuota quota;
+
+  // Whether it takes a resolver.
+  [[nodiscard]] bool names_hosts() const noexcept {
+    return std::any_of(rules.begin(), rules.end(), [](const EgressRule& rule) { return rule.name() != nullptr; });
+  }
 };
 
 // "spec.network.egress.rules[3]", as messages and evidence name a rule.

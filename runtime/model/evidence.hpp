@@ -76,6 +76,24 @@ struct EndCanary {
   std::string why;  // not
 };
 
+// One kind of query to the cell's resolver. Name and type are the guest's words.
+struct DnsQuery {
+  std::uint64_t seq = 0;
+  std::int64_t boot_ns = 0;  // first seen
+  std::string name;          // at most 128 characters of it
+  std::string type;          // "A", "TXT"; empty when it was malformed
+  std::string verdict;       // "answered", "not-listed" and the like
+  std::vector<std::string> addresses;  // "192.0.2.7", or "10.0.0.1 private" when it was dropped
+  std::uint64_t count = 0;
+};
+struct DnsFacts {
+  std::vector<std::string> upstreams;
+  bool tunnel_capable = false;  // a wildcard rule: a job can send anything in the names that it asks for
+  std::vector<DnsQuery> queries;
+  std::uint64_t seen = 0, suppressed = 0, counted = 0;
+  std::string failure;  // why the resolver stopped before the job did
+};
+
 struct EgressFacts {
   std::string policy_digest, program_tag, map_digest;
   std::vector<std::uint32_t> program_ids, link_ids;
@@ -92,6 +110,7 @@ struct EgressFacts {
   std::vector<std::string> relaxations;  // of deny-by-default, as the trust file writes them
   std::uint64_t used_bytes = 0, used_packets = 0, used_connections = 0;  // passed, both directions
   bool quota_exhausted = false;
+  std::optional<DnsFacts> dns;  // of a policy that names hosts
 };
 
 struct TimelineEntry {

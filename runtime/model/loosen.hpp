@@ -4,8 +4,10 @@
 #pragma once
 
 #include <string>
+#include <utility>
 #include <variant>
 
+#include "model/host_name.hpp"
 #include "model/ipv4.hpp"
 
 namespace cellrund::admit {
@@ -32,12 +34,27 @@ class AllowPrivate {
   Ipv4Prefix range_;
 };
 
-using Relaxation = std::variant<AllowPublic, AllowPrivate>;
+// Trust file: "wildcard:*.NAME". Rules may name everything below a name; whoever serves that name can be sent anything in
+// the labels that a job asks for, so the record calls such a job tunnel-capable.
+class AllowWildcard {
+ public:
+  [[nodiscard]] const HostName& name() const noexcept { return name_; }
+
+ private:
+  friend class admit::EgressGrants;
+  explicit AllowWildcard(HostName name) : name_(std::move(name)) {}
+  HostName name_;
+};
+
+using Relaxation = std::variant<AllowPublic, AllowPrivate, AllowWildcard>;
 
 // As the trust file writes it and the evidence repeats it.
 [[nodiscard]] inline std::string text_of(const Relaxation& relaxation) {
-  const auto* opened = std::get_if<AllowPrivate>(&relaxation);
-  return opened == nullptr ? "public" : "private:" + opened->range().text();
+  if (const auto* opened = std::get_if<AllowPrivate>(&relaxation); opened != nullptr) {
+    return "private:" + opened->range().text();
+  }
+  const auto* below = std::get_if<AllowWildcard>(&relaxation);
+  return below == nullptr ? "public" : "wildcard:" + below->name().text();
 }
 
 }  // namespace cellrund::model

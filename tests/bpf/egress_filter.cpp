@@ -53,6 +53,16 @@ model::EgressQuota random_quota(test::RandomTraffic& traffic) {
   return quota;
 }
 
+void change_names(Pair& pair, test::RandomTraffic& traffic) {
+  const NamedService service = traffic.service();
+  if (traffic.below(4) == 0) {
+    pair.erase_named(service);
+    return;
+  }
+  const std::uint64_t rule_ends = traffic.below(4) == 0 ? 2 : CR_NEVER;
+  pair.put_named(service, {traffic.below(3) == 0 ? 1 : CR_NEVER, rule_ends, static_cast<std::uint32_t>(traffic.below(3))});
+}
+
 void change_conditions(Pair& pair, test::RandomTraffic& traffic) {
   switch (traffic.below(8)) {
     case 0:
@@ -102,6 +112,9 @@ TEST_CASE("kernel and reference agree on random traffic, in both directions and 
     for (std::uint64_t i = 0; i < kBatch; ++i) {
       if (traffic.below(100) == 0) {
         change_conditions(pair, traffic);
+      }
+      if (traffic.below(40) == 0) {
+        change_names(pair, traffic);
       }
       const test::Traffic packet = traffic.next();
       const bool agree = packet.outward ? pair.out(packet.frame) : pair.in(packet.frame);
@@ -177,6 +190,42 @@ TEST_CASE("a flow ends with its rule") {
   CHECK(pair.last() == CR_EXPIRED);
   CHECK(pair.in(test::reply_to(syn)));
   CHECK(pair.last() == CR_INBOUND);
+  CHECK(pair.difference() == "");
+}
+
+TEST_CASE("what a name has is open until its answer is over, and a flow goes on until its rule is") {
+  Pair pair(test::packet_policy());
+  const NamedService service{model::Transport::kTcp, 443, test::kOutside};
+  const auto syn = test::packet(test::kOutside, 443);
+  const auto from_port = [&](std::uint8_t port) { return test::with(syn, 34, {1, port}); };
+  const auto expect = [&](const base::Bytes& frame, unsigned verdict) {
+    CHECK(pair.out(frame));
+    CHECK(reason_name(pair.last()) == reason_name(verdict));
+  };
+  expect(syn, CR_DEFAULT_DENY);
+  pair.put_named(service, {CR_NEVER, CR_NEVER, 5});
+  expect(syn, CR_ALLOWED);
+  expect(test::packet(test::kOutside, 444), CR_DEFAULT_DENY);
+  expect(test::packet(test::kOutside, 443, test::kUdp), CR_DEFAULT_DENY);
+  pair.put_named(service, {1, CR_NEVER, 5});
+  expect(from_port(1), CR_EXPIRED);
+  expect(test::with(syn, test::kTcpFlags, {0x10}), CR_ESTABLISHED);
+  CHECK(pair.in(test::reply_to(syn)));
+  CHECK(pair.last() == CR_REPLY);
+  const auto soon = static_cast<std::uint64_t>((base::BootTime::now() + std::chrono::milliseconds(300)).ns);
+  pair.put_named(service, {CR_NEVER, soon, 5});
+  expect(from_port(2), CR_ALLOWED);
+  while (static_cast<std::uint64_t>(base::BootTime::now().ns) <= soon) {
+    std::this_thread::yield();
+  }
+  expect(test::with(from_port(2), test::kTcpFlags, {0x10}), CR_TCP_STATE);
+  pair.erase_named(service);
+  expect(from_port(3), CR_DEFAULT_DENY);
+  // What a rule allows for longer, or still, does not ask for names.
+  pair.put_named({model::Transport::kTcp, 80, 0xc0000281}, {CR_NEVER, CR_NEVER, 5});
+  expect(test::packet(0xc0000281, 80), CR_ALLOWED);  // its own rule has expired
+  pair.put_named({model::Transport::kTcp, 443, test::kAllowed}, {1, 1, 5});
+  expect(test::packet(test::kAllowed, 443), CR_ALLOWED);
   CHECK(pair.difference() == "");
 }
 

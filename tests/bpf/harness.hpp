@@ -17,6 +17,7 @@
 #include "netpolicy/account.hpp"
 #include "netpolicy/classifier.hpp"
 #include "netpolicy/filter.hpp"
+#include "netpolicy/policy_maps.hpp"
 #include "tests/support/egress_packets.hpp"
 
 namespace cellrund::test {
@@ -78,6 +79,16 @@ class Pair {
     REQUIRE(write_state(filter_.map(MapRole::kControl).fd.get(), conditions.state).ok());
     put(node_.get(), conditions.node);
     put(filter_.map(MapRole::kLease).fd.get(), conditions.lease);
+  }
+
+  // What the daemon does to the named map, on both sides.
+  void put_named(const NamedService& service, const NamedEntry& entry) {
+    REQUIRE(netpolicy::put_named(filter_.map(MapRole::kNamed).fd.get(), service, entry).ok());
+    reference_.put_named(service, entry);
+  }
+  void erase_named(const NamedService& service) {
+    REQUIRE(netpolicy::erase_named(filter_.map(MapRole::kNamed).fd.get(), service).ok());
+    reference_.erase_named(service);
   }
 
   // Runs both; false when they disagree on what happens to the packet.

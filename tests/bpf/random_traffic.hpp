@@ -32,17 +32,22 @@ class RandomTraffic {
     }
     return out;
   }
+  // A service that names may have, among those that packets are sent to.
+  NamedService service() {
+    return {below(4) == 0 ? model::Transport::kUdp : model::Transport::kTcp, kPorts[below(5)], kTargets[below(7)]};
+  }
   std::size_t below(std::size_t n) { return static_cast<std::size_t>(random_() % n); }
 
  private:
+  static constexpr std::uint32_t kTargets[] = {kAllowed, 0xc0000208, 0xc0000235, 0x0a020002, 0x0a02ffff, kOutside, kCellAddress - 1};
+  static constexpr std::uint16_t kPorts[] = {443, 8443, 53, 22, 9999};
+
   std::uint32_t any() { return static_cast<std::uint32_t>(random_()); }
 
   // Few addresses and ports, so that flows are met again.
   base::Bytes of_a_flow() {
-    constexpr std::uint32_t kTargets[] = {kAllowed, 0xc0000208, 0xc0000235, 0x0a020002, 0x0a02ffff, kOutside};
-    constexpr std::uint16_t kPorts[] = {443, 8443, 53, 22, 9999};
     constexpr std::uint8_t kFlags[] = {0x02, 0x02, 0x02, 0x10, 0x18, 0x11, 0x04, 0x12, 0x00, 0x03};
-    base::Bytes frame = packet(kTargets[below(6)], kPorts[below(5)], below(4) == 0 ? kUdp : kTcp);
+    base::Bytes frame = packet(kTargets[below(7)], kPorts[below(5)], below(4) == 0 ? kUdp : kTcp);
     frame[35] = static_cast<std::uint8_t>(below(4));
     if (frame[23] == kTcp) {
       frame[kTcpFlags] = kFlags[below(10)];

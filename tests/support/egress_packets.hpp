@@ -50,12 +50,16 @@ inline model::EgressRule rule(const char* to, std::vector<std::uint16_t> ports,
   return {*model::parse_ipv4_prefix(to), std::move(ports), protocol, expires};
 }
 
+inline model::EgressRule named_rule(const char* to, std::vector<std::uint16_t> ports) {
+  return {model::host_name_of(to), std::move(ports), model::Transport::kTcp, {}};
+}
+
 // Rules of every kind; packet_table() holds under it as well as under no rules at all.
 inline netpolicy::CompiledPolicy packet_policy() {
   const base::WallTime past{1, 0};
   return compiled({{rule("192.0.2.0/24", {443, 8443}), rule("192.0.2.53/32", {53}, model::Transport::kUdp),
                     rule("192.0.2.128/25", {80}, model::Transport::kTcp, past), rule("10.2.0.0/16", {22}),
-                    rule("0.0.0.0/0", {9999})},
+                    rule("0.0.0.0/0", {9999}), named_rule("api.example.com", {443})},
                    {}},
                   {"public", "private:10.2.0.0/16"});
 }
@@ -202,6 +206,10 @@ inline std::vector<PacketRow> policy_table() {
       {"a host's address in a granted range", packet(kHostPrivateAddress, 22), CR_HOST},
       {"metadata on a port that is open to all", packet(0xa9fea9fe, 9999), CR_METADATA},
       {"the gateway on a port that is open to all", packet(0x64400000, 9999), CR_ROUTER},
+      {"the cell's resolver", packet(0x64400000, 53, kUdp), CR_ALLOWED},
+      {"the cell's resolver by tcp", packet(0x64400000, 53), CR_ALLOWED},
+      {"another cell's resolver", packet(0x64400002, 53, kUdp), CR_CELL_NETWORK},
+      {"the gateway beside its resolver", packet(0x64400000, 853), CR_ROUTER},
       {"private on a port that is open to all", packet(0xc0a80101, 9999), CR_PRIVATE},
       {"granted range, port open to all", packet(0x0a02ffff, 9999), CR_ALLOWED},
       {"granted range, its port", packet(0x0a020002, 22), CR_ALLOWED},

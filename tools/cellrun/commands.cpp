@@ -31,7 +31,7 @@ const std::vector<Command>& commands() {
       {"events", "JOB [-f]", "a job's states with their times", 1, 1, {kFollow}, events},
       {"flows", "JOB [-f | --top[=N]] [--verdict denied|allowed]", "what a job tried to reach, and what the filter decided", 1, 1,
        {kFollow, {"verdict", 0, "VERDICT", "denied or allowed ones alone"}, {"top", 0, "N", "the N busiest targets (10)", false, true}}, flows},
-      {"egress explain", "JOBSPEC|ENVELOPE|- ADDRESS:PORT[/udp] [--key FILE.pub]", "what the filter would say to a job's packet, and by which rule", 2, 2,
+      {"egress explain", "JOBSPEC|ENVELOPE|- HOST:PORT[/udp] [--key FILE.pub]", "what the filter would say to a job's packet, and by which rule", 2, 2,
        {{"key", 0, "FILE", "public key whose egress grants count, instead of the envelope's signer"}}, egress_explain},
       {"cancel", "JOB", "end a job", 1, 1, {}, cancel},
       {"evidence show", "JOB", "a job's sealed record, checked, for people", 1, 1, {kNodeKey, kDigest}, evidence_show},

@@ -79,6 +79,13 @@ base::Result<netpolicy::NodeFacts, Failed> facts_of_host(std::uint64_t& now_ns) 
 
 std::string sentence(const netpolicy::Explanation& answer, const netpolicy::Target& target) {
   const std::string where = answer.match.has_value() ? " (" + answer.match->text() + ")" : "";
+  if (answer.resolver) {
+    return "allowed: " + target.text() + ": the cell's resolver" + where;
+  }
+  if (answer.allowed && !target.name.empty()) {
+    return "allowed: " + target.text() + " by " + model::rule_field(*answer.rule) +
+           ", at the addresses that the cell's resolver gave it, unless the deny set holds them";
+  }
   if (answer.allowed) {
     return "allowed: " + target.text() + " by " + model::rule_field(*answer.rule) + where;
   }
@@ -93,7 +100,7 @@ std::string sentence(const netpolicy::Explanation& answer, const netpolicy::Targ
 Outcome egress_explain(Context& context) {
   auto target = netpolicy::parse_target(context.arguments().positional[1]);
   if (!target.ok()) {
-    return misuse("egress explain: " + target.error().message(), "write ADDRESS:PORT or ADDRESS:PORT/udp, as in 198.51.100.7:443");
+    return misuse("egress explain: " + target.error().message(), "write HOST:PORT or HOST:PORT/udp, as in 198.51.100.7:443 or api.example.com:443");
   }
   const Subject subject = CR_TRY(subject_of(context));
   const model::EgressPolicy& policy = subject.spec.egress;

@@ -147,6 +147,17 @@ TEST_CASE_FIXTURE(Fixture, "egress rules need the key's grant, and the job carri
   CHECK(admit({})->relaxations().empty());
 }
 
+TEST_CASE_FIXTURE(Fixture, "a rule with a name needs a node that can resolve it") {
+  const std::string rules = R"(,"network":{"egress":{"rules":[{"to":{"cidr":"203.0.113.0/24"},"ports":[443]},{"to":{"fqdn":"api.example.com"},"ports":[443]}]}})";
+  grant.egress = {"public"};
+  const model::Refusal denied = refused({.spec = rules});
+  CHECK(denied.reason == Reason::kPolicyDenied);
+  CHECK(denied.field == "spec.network.egress.rules[1].to.fqdn");
+  CHECK(denied.hint.find("dns_upstream") != std::string::npos);
+  policy.resolves_names = true;
+  CHECK(admit({.spec = rules}).ok());
+}
+
 TEST_CASE_FIXTURE(Fixture, "a star allows any namespace") {
   grant.namespaces = {"*"};
   CHECK(admit({.tenant = "finance"}).ok());

@@ -74,6 +74,28 @@ TEST_CASE("no grant opens what no cell may reach") {
   }
 }
 
+TEST_CASE("a name needs something that its addresses may be in, and a wildcard a grant of its own") {
+  const auto named = [](const char* name) {
+    model::EgressPolicy policy;
+    policy.rules.push_back({model::host_name_of(name), {443}, model::Transport::kTcp, {}});
+    return policy;
+  };
+  CHECK(grants_of({}).check(named("api.example.com"))->field == "spec.network.egress.rules[0].to.fqdn");
+  CHECK(grants_of({"wildcard:*.example.com"}).check(named("*.example.com")).has_value());
+  CHECK_FALSE(grants_of({"public"}).check(named("api.example.com")).has_value());
+  CHECK_FALSE(grants_of({"private:10.2.0.0/16"}).check(named("api.example.com")).has_value());
+  const EgressGrants wild = grants_of({"public", "private:10.2.0.0/16", "wildcard:*.example.com"});
+  CHECK_FALSE(wild.check(named("*.example.com")).has_value());
+  CHECK_FALSE(wild.check(named("*.a.example.com")).has_value());
+  for (const char* beyond : {"*.com", "*.example.org", "*.notexample.com"}) {
+    CAPTURE(beyond);
+    CHECK(wild.check(named(beyond)).has_value());
+  }
+  using Texts = std::vector<std::string>;
+  CHECK(texts(wild.relaxations_for(named("*.a.example.com"))) == Texts{"public", "private:10.2.0.0/16", "wildcard:*.example.com"});
+  CHECK(texts(wild.relaxations_for(named("api.example.com"))) == Texts{"public", "private:10.2.0.0/16"});
+}
+
 TEST_CASE("relaxations are those that a rule needs, each once") {
   const EgressGrants grants = grants_of({"public", "private:10.2.0.0/16", "private:10.2.0.0/16", "private:192.168.0.0/16"});
   using Texts = std::vector<std::string>;

@@ -99,7 +99,7 @@ TEST_CASE("rules and quota are read as they are written") {
   REQUIRE(spec.ok());
   REQUIRE(spec->egress.rules.size() == 2);
   const model::EgressRule& first = spec->egress.rules[0];
-  CHECK(first.to.text() == "203.0.113.0/24");
+  CHECK(first.prefix()->text() == "203.0.113.0/24");
   CHECK(first.ports == std::vector<std::uint16_t>{443, 5432});
   CHECK(first.protocol == model::Transport::kUdp);
   CHECK(first.expires_at.has_value());
@@ -108,7 +108,18 @@ TEST_CASE("rules and quota are read as they are written") {
   CHECK(spec->egress.quota.bytes == 10485760);
   CHECK(spec->egress.quota.packets == 0);
   CHECK(spec->egress.quota.connections == 50);
+  CHECK(spec->egress.quota.dns_queries == 20);
   CHECK(spec->egress.quota.bytes_per_second == 1);
+}
+
+TEST_CASE("a target may be named, exactly or with everything below it") {
+  const auto spec = job::parse_spec(edited(job::test::minimal(), "spec.network.egress",
+                                           R"({"rules":[{"to":{"fqdn":"api.example.com"},"ports":[443]},{"to":{"fqdn":"*.example.com"},"ports":[80]}]})"));
+  REQUIRE(spec.ok());
+  CHECK(*spec->egress.rules[0].name() == model::HostName{"api.example.com", false});
+  CHECK(*spec->egress.rules[1].name() == model::HostName{"example.com", true});
+  CHECK(spec->egress.rules[1].name()->text() == "*.example.com");
+  CHECK(spec->egress.names_hosts());
 }
 
 TEST_CASE("values at their bounds are accepted") {

@@ -89,7 +89,7 @@ TEST_CASE("the longest match of random rules holds as long as the last of all ru
       const std::uint32_t target = 0xc6330000U | (static_cast<std::uint32_t>(random()) & 0xffffU);
       std::uint64_t last = 0;
       for (const auto& rule : policy.rules) {
-        if (rule.to.contains(target)) {
+        if (rule.prefix()->contains(target)) {
           last = std::max<std::uint64_t>(last, rule.expires_at.has_value() ? boot_ns(*rule.expires_at) : CR_NEVER);
         }
       }
