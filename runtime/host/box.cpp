@@ -88,7 +88,8 @@ Result<base::PidFd> start_box(const BoxOptions& options, std::string_view reques
     clone.fds.emplace_back(message_fd, 2);
   }
   clone.namespaces =
-      CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP;
+      CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP;
+  clone.namespaces |= options.keep_network ? 0U : static_cast<std::uint64_t>(CLONE_NEWNET);
   clone.cgroup_fd = options.cgroup_fd;
   clone.id_map = {{0, options.ids.base, options.ids.count}};
   clone.identity = Identity{0, 0};

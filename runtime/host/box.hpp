@@ -30,6 +30,7 @@ struct BoxOptions {
   std::vector<std::pair<int, int>> fds;  // numbers above 2 in the box; 0 is the request, 1 the result, 2 messages
   BoxIds ids;
   int cgroup_fd = -1;            // v2 cgroup to be born into; -1: ours
+  bool keep_network = false;     // the network namespace of the calling thread, in which the box has no capability
   bool die_with_caller = false;  // SIGKILL when the calling *thread* ends; run_box() sets it
 };
 

@@ -2,6 +2,7 @@
 #include <linux/prctl.h>
 #include <seccomp.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 
 #include <array>
@@ -54,6 +55,11 @@ constexpr std::array kBasic{
 constexpr std::array kUnpackerOnly{
     SCMP_SYS(openat2),   SCMP_SYS(mkdirat), SCMP_SYS(unlinkat), SCMP_SYS(linkat),
     SCMP_SYS(symlinkat), SCMP_SYS(fchown),  SCMP_SYS(fchownat), SCMP_SYS(fchmod),
+};
+
+// Sockets that it has, and those of socket() below.
+constexpr std::array kResolverOnly{
+    SCMP_SYS(connect), SCMP_SYS(accept4), SCMP_SYS(recvfrom), SCMP_SYS(sendto), SCMP_SYS(poll), SCMP_SYS(ppoll),
 };
 
 // The dynamic loader, and what mkfs.erofs 1.5 to 1.8 does while it walks a tree and writes one file.
@@ -127,15 +133,21 @@ Status apply_seccomp(SeccompProfile profile) {
   int error = allow(context.get(), kBasic);
   if (error == 0 && profile == SeccompProfile::kUnpacker) {
     error = allow(context.get(), kUnpackerOnly);
-    // New code cannot be mapped, and only FIFOs can be made by mknodat.
-    for (const int call : {SCMP_SYS(mmap), SCMP_SYS(mprotect)}) {
-      if (error == 0) {
-        error = ::seccomp_rule_add(context.get(), SCMP_ACT_ALLOW, call, 1, SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
-      }
-    }
-    if (error == 0) {
+    if (error == 0) {  // only FIFOs can be made by mknodat
       error = ::seccomp_rule_add(context.get(), SCMP_ACT_ALLOW, SCMP_SYS(mknodat), 1,
                                  SCMP_A2(SCMP_CMP_MASKED_EQ, S_IFMT, S_IFIFO));
+    }
+  }
+  if (error == 0 && profile == SeccompProfile::kResolver) {
+    error = allow(context.get(), kResolverOnly);
+    if (error == 0) {
+      error = ::seccomp_rule_add(context.get(), SCMP_ACT_ALLOW, SCMP_SYS(socket), 1, SCMP_A0(SCMP_CMP_EQ, AF_INET));
+    }
+  }
+  // New code cannot be mapped by either of ours.
+  for (const int call : {SCMP_SYS(mmap), SCMP_SYS(mprotect)}) {
+    if (error == 0 && profile != SeccompProfile::kMkfs) {
+      error = ::seccomp_rule_add(context.get(), SCMP_ACT_ALLOW, call, 1, SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
     }
   }
   if (error == 0 && profile == SeccompProfile::kMkfs) {
