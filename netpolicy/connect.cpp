@@ -10,6 +10,7 @@
 #include "netpolicy/names.hpp"
 #include "netpolicy/netns.hpp"
 #include "netpolicy/policy_maps.hpp"
+#include "netpolicy/resolver/name_service.hpp"
 #include "netpolicy/router.hpp"
 #include "netpolicy/router_state.hpp"
 #include "netpolicy/rtnl.hpp"
@@ -67,7 +68,9 @@ base::Status set_up(Spare& network, const CellNetwork& addresses, const Attached
   return cell.rtnl.add_default_route(cell.ifindex, addresses.gateway);
 }
 
-model::Inventory intent(const model::CellName& name, const std::string& run_dir, Attach attach) {
+constexpr const char* kResolver = "resolver";
+
+model::Inventory intent(const model::CellName& name, const std::string& run_dir, Attach attach, bool resolver) {
   model::Inventory items{
       {ItemKind::kNetns, cell_netns(run_dir, name), ""},  {ItemKind::kLink, name.host_link(), ""},
       {ItemKind::kBpfPin, pin_dir(run_dir, name), ""},    {ItemKind::kBpfProgram, program_out_name(name), ""},
@@ -79,6 +82,9 @@ model::Inventory intent(const model::CellName& name, const std::string& run_dir,
   if (attach == Attach::kTcx) {
     items.push_back({ItemKind::kBpfLink, name.host_link() + "/ingress", ""});
     items.push_back({ItemKind::kBpfLink, name.host_link() + "/egress", ""});
+  }
+  if (resolver) {
+    items.push_back({ItemKind::kProcess, kResolver, ""});
   }
   return items;
 }
@@ -118,6 +124,25 @@ base::Status write_identities(const model::CellName& name, const std::string& ru
   return base::ok();
 }
 
+// Null when the policy names no host. The process is journalled before it can be asked anything.
+base::Result<std::unique_ptr<resolver::NameService>> start_names(const model::CellName& name,
+                                                                 const RouterOptions& options, int router_netns,
+                                                                 std::uint32_t gateway, const CompiledPolicy& policy,
+                                                                 model::Journal& journal) {
+  if (policy.names.empty()) {
+    return std::unique_ptr<resolver::NameService>();
+  }
+  if (options.dns_upstreams.empty()) {
+    return base::Error(base::Errc::kUnimplemented, "the policy names hosts, and this node has no [network] dns_upstream");
+  }
+  resolver::NameServiceOptions service{options.resolver, options.dns_upstreams, router_netns, gateway,
+                                       CR_TRY(open_pin(map_pin(pin_dir(options.run_dir, name), MapRole::kNamed)))};
+  auto names = CR_TRY(resolver::NameService::start(std::move(service), policy));
+  const base::ProcessId& id = names->process();
+  CR_CHECK(journal.created({ItemKind::kProcess, kResolver, std::to_string(id.pid) + ":" + std::to_string(id.start_time)}));
+  return names;
+}
+
 }  // namespace
 
 base::Result<NetworkedCell> Router::connect(const model::CellName& name, model::Journal& journal,
@@ -127,7 +152,7 @@ base::Result<NetworkedCell> Router::connect(const model::CellName& name, model::
   const cr_config config = make_config(network.cell, state_->allow_mark, plan.egress.quota);
   const CompiledPolicy policy =
       compile(plan.egress, plan.relaxations, {network.gateway, CR_TRY(host_addresses()), boot_offset_ns()});
-  CR_CHECK(journal.intend(intent(name, run_dir, state_->attach)));
+  CR_CHECK(journal.intend(intent(name, run_dir, state_->attach, !policy.names.empty())));
 
   Spare spare = CR_TRY(state_->spares->take().context("connect " + name.marker()));
   auto built = in_netns(state_->netns.get(), [&]() -> base::Result<Made> {
@@ -168,14 +193,21 @@ base::Result<NetworkedCell> Router::connect(const model::CellName& name, model::
   facts.canary_sent = made.canary.sent;
   facts.canary_blocked = made.canary.blocked;
   facts.canary_counted = made.canary.counted;
+  auto names = CR_TRY(start_names(name, state_->options, state_->netns.get(), network.gateway, policy, journal));
   CellInterface interface;
   interface.address = format_ipv4(network.cell);
   interface.gateway = format_ipv4(network.gateway);
+  if (names != nullptr) {
+    interface.nameserver = interface.gateway;
+    auto records = state_->dns_records.lock();
+    std::erase_if(*records, [](const auto& entry) { return entry.second.expired(); });
+    (*records)[name.uid] = names->record();
+  }
   Proof proof{run_dir, name, made.attachment, state_->firewall};
   // The lease comes last: until now not even what the policy allows would have passed.
   Warden::Watch watch = CR_TRY(state_->warden->watch(proof, plan.on_alarm));
   return NetworkedCell(run_dir, name, std::move(made.netns), cell_netns(run_dir, name), std::move(interface),
-                       std::move(facts), std::move(made.probes), std::move(proof), std::move(watch));
+                       std::move(facts), std::move(made.probes), std::move(proof), std::move(watch), std::move(names));
 }
 
 }  // namespace cellrund::netpolicy

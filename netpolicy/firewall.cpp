@@ -14,6 +14,7 @@
 
 #include "base/file.hpp"
 #include "ebpf/egress_abi.h"
+#include "model/ipv4.hpp"
 #include "netpolicy/names.hpp"
 #include "netpolicy/nft.hpp"
 
@@ -53,10 +54,32 @@ constexpr std::string_view kUplinkObjects =
     "  counter uninvited {}\n"
     "  set tracked { type ipv4_addr; flags dynamic; size 65536; }\n";
 
+// The two chains between this namespace's own sockets and the rest: what a cell asks its resolver, and the resolver its
+// servers. Replies are told by their ports; sockets that could take anything else do not exist here.
+struct ResolverRules {
+  std::string input, output;
+};
+ResolverRules resolver_rules(const std::string& mark, std::span<const std::uint32_t> upstreams) {
+  if (upstreams.empty()) {
+    return {};
+  }
+  std::string servers;
+  for (const std::uint32_t upstream : upstreams) {
+    servers += (servers.empty() ? "{ " : ", ") + model::format_ipv4(upstream);
+  }
+  servers += " }";
+  const std::string up(kUplink);
+  return {"    iifname \"cj*\" meta mark " + mark + " meta l4proto { tcp, udp } th dport 53 accept\n"
+          "    iifname \"" + up + "\" ip saddr " + servers + " meta l4proto { tcp, udp } th sport 53 th dport >= 1024 accept\n",
+          "    oifname \"cj*\" meta l4proto { tcp, udp } th sport 53 accept\n"
+          "    oifname \"" + up + "\" ip daddr " + servers + " meta l4proto { tcp, udp } th dport 53 accept\n"};
+}
+
 // `table` before `delete table`: deleting one that does not exist would fail the transaction.
-std::string ruleset(std::uint32_t mark, std::optional<std::uint32_t> uplink_mtu) {
+std::string ruleset(std::uint32_t mark, std::optional<std::uint32_t> uplink_mtu, std::span<const std::uint32_t> dns_upstreams) {
   std::array<char, 16> hex{};
   (void)std::snprintf(hex.data(), hex.size(), "0x%08x", mark);
+  const ResolverRules resolver = resolver_rules(hex.data(), dns_upstreams);
   return "table inet cellrun\n"
          "delete table inet cellrun\n"
          "table inet cellrun {\n"
@@ -79,11 +102,13 @@ std::string ruleset(std::uint32_t mark, std::optional<std::uint32_t> uplink_mtu)
          "    counter name forwarded drop\n"
          "  }\n"
          "  chain input {\n"
-         "    type filter hook input priority filter; policy drop;\n"
+         "    type filter hook input priority filter; policy drop;\n" +
+         resolver.input +
          "    counter name delivered drop\n"
          "  }\n"
          "  chain output {\n"
-         "    type filter hook output priority filter; policy drop;\n"
+         "    type filter hook output priority filter; policy drop;\n" +
+         resolver.output +
          "  }\n" +
          (uplink_mtu ? uplink_chain() : "") +
          "}\n";
@@ -91,8 +116,9 @@ std::string ruleset(std::uint32_t mark, std::optional<std::uint32_t> uplink_mtu)
 
 }  // namespace
 
-base::Status write_firewall(const std::string& nft, std::uint32_t allow_mark, std::optional<std::uint32_t> uplink_mtu) {
-  return run_nft(nft, ruleset(allow_mark, uplink_mtu));
+base::Status write_firewall(const std::string& nft, std::uint32_t allow_mark, std::optional<std::uint32_t> uplink_mtu,
+                            std::span<const std::uint32_t> dns_upstreams) {
+  return run_nft(nft, ruleset(allow_mark, uplink_mtu, dns_upstreams));
 }
 
 base::Result<std::uint32_t> firewall_generation() {

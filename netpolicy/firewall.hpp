@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 
 #include "base/result.hpp"
@@ -16,7 +17,9 @@ namespace cellrund::netpolicy {
 // to the uplink, if there is one; what comes from there meets the filter of the cell it is for.
 // `uplink_mtu`: of the uplink that the node itself makes. Cells share its address then, what belongs to no tracked
 // connection does not cross it, and a TCP segment is no longer than it takes.
-base::Status write_firewall(const std::string& nft, std::uint32_t allow_mark, std::optional<std::uint32_t> uplink_mtu);
+// `dns_upstreams`: with any, the cells' resolvers are reached on port 53, and they reach these servers.
+base::Status write_firewall(const std::string& nft, std::uint32_t allow_mark, std::optional<std::uint32_t> uplink_mtu,
+                            std::span<const std::uint32_t> dns_upstreams);
 
 // Grows with every change of any table in this namespace (NFT_MSG_GETGEN, linux/netfilter/nf_tables.h).
 base::Result<std::uint32_t> firewall_generation();

@@ -14,6 +14,12 @@ base::Result<model::EgressFacts> Router::flows(const model::CellName& name) cons
   }
   model::EgressFacts facts;
   CR_CHECK(add_account(pin_dir(state_->options.run_dir, name), *samples, facts));
+  auto records = state_->dns_records.lock();
+  if (const auto found = records->find(name.uid); found != records->end()) {
+    if (const auto record = found->second.lock(); record != nullptr) {
+      facts.dns = record->facts();
+    }
+  }
   return facts;
 }
 

@@ -12,6 +12,7 @@
 #include "netpolicy/names.hpp"
 #include "netpolicy/netns.hpp"
 #include "netpolicy/policy_maps.hpp"
+#include "netpolicy/resolver/name_service.hpp"
 #include "netpolicy/rtnl.hpp"
 #include "netpolicy/samples.hpp"
 
@@ -68,9 +69,29 @@ base::Result<model::EgressFacts> read_facts(const model::CellName& name, const s
   return facts;
 }
 
+NetworkedCell::NetworkedCell(std::string run_dir, model::CellName name, base::UniqueFd netns, std::string netns_path,
+                             CellInterface interface, model::EgressFacts facts, Probes probes, Proof proof, Warden::Watch watch,
+                             std::unique_ptr<resolver::NameService> names)
+    : run_dir_(std::move(run_dir)),
+      name_(std::move(name)),
+      netns_(std::move(netns)),
+      netns_path_(std::move(netns_path)),
+      interface_(std::move(interface)),
+      facts_(std::move(facts)),
+      probes_(std::move(probes)),
+      proof_(std::move(proof)),
+      watch_(std::move(watch)),
+      names_(std::move(names)) {}
+NetworkedCell::NetworkedCell(NetworkedCell&&) noexcept = default;
+NetworkedCell& NetworkedCell::operator=(NetworkedCell&&) noexcept = default;
+NetworkedCell::~NetworkedCell() = default;
+
 base::Result<model::EgressFacts> NetworkedCell::read_facts() const {
   model::EgressFacts facts = facts_;
   CR_CHECK(add_account(pin_dir(run_dir_, name_), watch_.samples(), facts).context("read filter account of " + name_.marker()));
+  if (names_ != nullptr) {
+    facts.dns = names_->record()->facts();
+  }
   return facts;
 }
 

@@ -2,11 +2,13 @@
 // by a canary. Only Router::connect() can make one, so whatever takes a NetworkedCell cannot run without a filter.
 //
 // The object owns one descriptor of the cell's network namespace and nothing else in the kernel: the filter is held by
-// its pins and outlives this process. While it lives the router's warden renews the cell's lease and watches the filter;
+// its pins and outlives this process. A policy that names hosts has its resolver here, which goes with the object.
+// While it lives the router's warden renews the cell's lease and watches the filter;
 // it must not outlive the router. Destroy it before the residue scan, since an open descriptor keeps the namespace
 // alive. Members are const and thread-safe.
 #pragma once
 
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -21,12 +23,17 @@
 
 namespace cellrund::netpolicy {
 
+namespace resolver {
+class NameService;
+}
+
 // What the guest (or the process in the cell) is to configure on eth0.
 struct CellInterface {
   Mac mac = kCellMac;
   std::string address;  // dotted quad; prefix length kPrefix
   std::string gateway;  // dotted quad
   Mac gateway_mac = kGatewayMac;
+  std::string nameserver;  // dotted quad; empty: there is none
   std::uint32_t mtu = kMtu;
 };
 
@@ -49,25 +56,17 @@ class NetworkedCell {
   // then EgressUnproven).
   [[nodiscard]] base::Status verify_attached() const;
 
-  NetworkedCell(NetworkedCell&&) noexcept = default;
-  NetworkedCell& operator=(NetworkedCell&&) noexcept = default;
+  NetworkedCell(NetworkedCell&&) noexcept;
+  NetworkedCell& operator=(NetworkedCell&&) noexcept;
   NetworkedCell(const NetworkedCell&) = delete;
   NetworkedCell& operator=(const NetworkedCell&) = delete;
-  ~NetworkedCell() = default;
+  ~NetworkedCell();
 
  private:
   friend class Router;
   NetworkedCell(std::string run_dir, model::CellName name, base::UniqueFd netns, std::string netns_path,
-                CellInterface interface, model::EgressFacts facts, Probes probes, Proof proof, Warden::Watch watch)
-      : run_dir_(std::move(run_dir)),
-        name_(std::move(name)),
-        netns_(std::move(netns)),
-        netns_path_(std::move(netns_path)),
-        interface_(std::move(interface)),
-        facts_(std::move(facts)),
-        probes_(std::move(probes)),
-        proof_(std::move(proof)),
-        watch_(std::move(watch)) {}
+                CellInterface interface, model::EgressFacts facts, Probes probes, Proof proof, Warden::Watch watch,
+                std::unique_ptr<resolver::NameService> names);
 
   std::string run_dir_;
   model::CellName name_;
@@ -78,6 +77,7 @@ class NetworkedCell {
   Probes probes_;
   Proof proof_;
   Warden::Watch watch_;
+  std::unique_ptr<resolver::NameService> names_;  // of a policy that names hosts
 };
 
 // The account of a cell from its pins alone, for a daemon that was restarted and no longer has the object: what was

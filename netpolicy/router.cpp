@@ -97,7 +97,7 @@ base::Result<std::uint32_t> allow_mark(const std::string& path) {
 }
 
 // On a throw-away thread inside the router namespace.
-base::Status configure_here(const std::string& nft, std::uint32_t mark, std::optional<std::uint32_t> uplink_mtu) {
+base::Status configure_here(const RouterOptions& options, std::uint32_t mark, std::optional<std::uint32_t> uplink_mtu) {
   // `default` is what links that appear later start with.
   constexpr std::array<std::pair<const char*, const char*>, 12> kSysctls{{
       {"ipv6/conf/all/disable_ipv6", "1"},
@@ -117,7 +117,7 @@ base::Status configure_here(const std::string& nft, std::uint32_t mark, std::opt
     CR_CHECK(set_net_sysctl(name, value));
   }
   // Also at adoption, so that what holds is what this build says.
-  CR_CHECK(write_firewall(nft, mark, uplink_mtu));
+  CR_CHECK(write_firewall(options.nft, mark, uplink_mtu, options.dns_upstreams));
   // Routing between links comes last: never without the table.
   CR_CHECK(set_net_sysctl("ipv4/ip_forward", "1"));
   Rtnl rtnl = CR_TRY(Rtnl::open());
@@ -200,7 +200,7 @@ base::Result<Router> Router::open(const RouterOptions& options) {
   state->allow_mark = CR_TRY(allow_mark(mark_file(options.run_dir, options.node)));
   bool tcx = false;
   auto configured = in_netns(state->netns.get(), [&]() -> base::Status {
-    CR_CHECK(configure_here(options.nft, state->allow_mark, mtu));
+    CR_CHECK(configure_here(options, state->allow_mark, mtu));
     state->firewall = CR_TRY(firewall_generation());
     tcx = kernel_has_tcx();
     return base::ok();

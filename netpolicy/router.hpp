@@ -1,10 +1,13 @@
-// Router: the node's own network namespace, in which the host side of every cell's veth pair ends. Nothing listens in
-// it, nothing is forwarded but marked packets to its uplink, and an nftables table of its own drops whatever the filters did not mark.
+// Router: the node's own network namespace, in which the host side of every cell's veth pair ends. Nothing listens in it
+// but the resolvers of cells whose policy names hosts, nothing is forwarded but marked packets to its uplink, and an
+// nftables table of its own drops whatever the filters did not mark.
 //
 // One per node. It outlives the daemon: open() adopts what an earlier process left. Thread-safe after open().
 #pragma once
 
+#include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -25,6 +28,8 @@ struct RouterOptions {
   Attach attach = Attach::kAuto;
   std::string nft = "/usr/sbin/nft";
   std::string uplink = {};  // interface of the host that allowed packets leave by; empty: none
+  std::string resolver;  // absolute path of cellrun-resolver
+  std::vector<std::uint32_t> dns_upstreams;  // for it; empty: no policy may name hosts
   std::size_t spares = 2;  // networks kept ready; with tcx each saves its cell two RCU grace periods
 };
 
@@ -65,7 +70,7 @@ class Router {
   // Whether it stops this cell: engaged, and both of the cell's programs read this very map. kNotFound: no filter.
   [[nodiscard]] base::Result<bool> kill_switch_cuts(const model::CellName& name) const;
 
-  // The account of a live cell as of now. kNotFound: it has no proven filter, not yet or no more.
+  // The account of a live cell as of now, with what it has asked its resolver. kNotFound: it has no proven filter, not yet or no more.
   [[nodiscard]] base::Result<model::EgressFacts> flows(const model::CellName& name) const;
 
   [[nodiscard]] Attach attach() const noexcept;  // kTcx or kClsact: what was taken

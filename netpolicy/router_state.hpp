@@ -2,12 +2,16 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
+#include <memory>
 #include <string>
 
 #include "base/fd.hpp"
 #include "base/file.hpp"
+#include "base/guarded.hpp"
 #include "netpolicy/closer.hpp"
 #include "netpolicy/filter.hpp"
+#include "netpolicy/resolver/dns_record.hpp"
 #include "netpolicy/router.hpp"
 #include "netpolicy/spare.hpp"
 #include "netpolicy/warden.hpp"
@@ -25,6 +29,7 @@ struct Router::State {
   FilterProgram program;
   base::UniqueFd drop_all;
   base::UniqueFd node_map;  // struct cr_node
+  base::Guarded<std::map<std::string, std::weak_ptr<resolver::DnsRecord>>> dns_records;  // by uid
   Closer closer;
   std::unique_ptr<Warden> warden;     // borrows from the members above, as does the next
   std::unique_ptr<SparePool> spares;

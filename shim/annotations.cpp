@@ -26,7 +26,7 @@ Result<std::int64_t> number(std::string_view key, std::string_view text, std::in
   return value;
 }
 
-Result<wire::NetworkConfig> network(std::string_view key, const std::string& text) {
+Result<wire::NetworkConfig> network(std::string_view key, const std::string& text, std::string& nameserver) {
   const base::json::Value value = CR_TRY(base::json::parse(text, {.max_bytes = 4096, .max_depth = 2}).context(key));
   const base::json::Object* object = value.as_object();
   if (object == nullptr) {
@@ -67,6 +67,11 @@ Result<wire::NetworkConfig> network(std::string_view key, const std::string& tex
         return bad(key, "gateway is not an IPv4 address");
       }
       config.gateway = *gateway;
+    } else if (name == "nameserver") {
+      if (!wire::parse_ipv4(*word).has_value()) {
+        return bad(key, "nameserver is not an IPv4 address");
+      }
+      nameserver = *word;
     } else {
       return bad(key, "unknown member");
     }
@@ -109,7 +114,7 @@ Result<Annotations> parse_annotations(const base::json::Object* annotations) {
       constexpr std::int64_t kHighest = std::numeric_limits<std::uint32_t>::max() - std::int64_t{1};
       out.vmm_uid = static_cast<std::uint32_t>(CR_TRY(number(key, *text, 1, kHighest)));
     } else if (name == "network") {
-      out.network = CR_TRY(network(key, *text));
+      out.network = CR_TRY(network(key, *text, out.nameserver));
     } else {
       return bad(key, "unknown");
     }

@@ -19,8 +19,10 @@ struct Annotations {
   std::chrono::milliseconds grace{5000};                      // dev.cellrun.grace-ms
   int stop_signal = 15;                                       // dev.cellrun.stop-signal, a number
   std::optional<std::uint32_t> vmm_uid;                       // dev.cellrun.vmm-uid
-  // dev.cellrun.network = {"mac","address":"100.64.0.1/31","gateway","gatewayMac","mtu"}
+  // dev.cellrun.network = {"mac","address":"100.64.0.1/31","gateway","gatewayMac","mtu",
+  // "nameserver"}; the last is left out where the cell has no resolver
   std::optional<wire::NetworkConfig> network;
+  std::string nameserver;
 };
 
 // `annotations` is the OCI spec's object, or nullptr. An unknown dev.cellrun.* key is kInvalidArgument: an instruction

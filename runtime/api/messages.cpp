@@ -120,6 +120,44 @@ base::Result<Job> read(const pb::Job& in) {
 
 // --- Flows and capacity
 
+void fill(pb::Dns& out, const model::DnsFacts& dns) {
+  out.set_tunnel_capable(dns.tunnel_capable);
+  for (const model::DnsQuery& query : dns.queries) {
+    pb::DnsQuery& line = *out.add_queries();
+    line.set_seq(query.seq);
+    line.set_boot_time_ns(query.boot_ns);
+    line.set_name(query.name);
+    line.set_type(query.type);
+    line.set_verdict(query.verdict);
+    for (const std::string& address : query.addresses) {
+      line.add_addresses(address);
+    }
+    line.set_count(query.count);
+  }
+  out.set_seen(dns.seen);
+  out.set_suppressed(dns.suppressed);
+  out.set_counted(dns.counted);
+  for (const std::string& upstream : dns.upstreams) {
+    out.add_upstreams(upstream);
+  }
+  out.set_failure(dns.failure);
+}
+
+model::DnsFacts read(const pb::Dns& in) {
+  model::DnsFacts dns;
+  dns.tunnel_capable = in.tunnel_capable();
+  for (const pb::DnsQuery& line : in.queries()) {
+    dns.queries.push_back({line.seq(), line.boot_time_ns(), line.name(), line.type(), line.verdict(),
+                           {line.addresses().begin(), line.addresses().end()}, line.count()});
+  }
+  dns.seen = in.seen();
+  dns.suppressed = in.suppressed();
+  dns.counted = in.counted();
+  dns.upstreams.assign(in.upstreams().begin(), in.upstreams().end());
+  dns.failure = in.failure();
+  return dns;
+}
+
 void fill(pb::FlowsReply& out, const model::EgressFacts& egress) {
   out.set_policy_digest(egress.policy_digest);
   out.set_attach_hook(egress.attach_hook);
@@ -153,6 +191,9 @@ void fill(pb::FlowsReply& out, const model::EgressFacts& egress) {
   out.set_used_packets(egress.used_packets);
   out.set_used_connections(egress.used_connections);
   out.set_quota_exhausted(egress.quota_exhausted);
+  if (egress.dns.has_value()) {
+    fill(*out.mutable_dns(), *egress.dns);
+  }
 }
 
 base::Result<Flows> read(const pb::FlowsReply& in) {
@@ -190,6 +231,9 @@ base::Result<Flows> read(const pb::FlowsReply& in) {
   egress.used_packets = in.used_packets();
   egress.used_connections = in.used_connections();
   egress.quota_exhausted = in.quota_exhausted();
+  if (in.has_dns()) {
+    egress.dns = read(in.dns());
+  }
   return flows;
 }
 

@@ -60,13 +60,17 @@ std::string oci_spec(const CellPlan& plan, std::uint32_t vmm_uid) {
   };
 
   const netpolicy::CellInterface& nic = plan.network.interface();
-  const std::string network = base::json::write(Object{
+  Object network_text{
       {"mac", netpolicy::format_mac(nic.mac)},
       {"address", nic.address + "/" + std::to_string(netpolicy::kPrefix)},
       {"gateway", nic.gateway},
       {"gatewayMac", netpolicy::format_mac(nic.gateway_mac)},
       {"mtu", nic.mtu},
-  });
+  };
+  if (!nic.nameserver.empty()) {
+    network_text.set("nameserver", nic.nameserver);
+  }
+  const std::string network = base::json::write(std::move(network_text));
 
   const auto milliseconds = [](std::chrono::seconds s) {
     return std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(s).count());

@@ -247,6 +247,9 @@ class Cell {
         outcome.message = "the job's egress quota was used up";
       }
       note_imbalance(*facts, record_.facts());
+      if (facts->dns.has_value() && !facts->dns->failure.empty()) {
+        record_.facts().gaps.push_back("egress: " + facts->dns->failure);
+      }
       facts->canary_at_end = std::move(canary);
       record_.facts().egress = std::move(facts).value();
     } else {

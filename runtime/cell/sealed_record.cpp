@@ -29,6 +29,40 @@ const Array& items_of(const Value& object, std::string_view key) {
   return items == nullptr ? kNone : *items;
 }
 
+std::vector<std::string> texts_of(const Value& object, std::string_view key) {
+  std::vector<std::string> out;
+  for (const Value& item : items_of(object, key)) {
+    if (const std::string* text = item.as_string(); text != nullptr) {
+      out.push_back(*text);
+    }
+  }
+  return out;
+}
+
+std::optional<model::DnsFacts> dns_of(const Value& egress) {
+  const Value* resolver = egress.find("resolver");
+  if (resolver == nullptr) {
+    return std::nullopt;
+  }
+  model::DnsFacts facts;
+  const Value* capable = resolver->find("tunnelCapable");
+  facts.tunnel_capable = capable != nullptr && capable->as_bool() != nullptr && *capable->as_bool();
+  facts.upstreams = texts_of(*resolver, "upstreams");
+  facts.failure = text_of(*resolver, "failure");
+  if (const Value* accounting = resolver->find("accounting"); accounting != nullptr) {
+    facts.seen = count_of(*accounting, "seen");
+    facts.suppressed = count_of(*accounting, "suppressed");
+    facts.counted = count_of(*accounting, "counted");
+  }
+  for (const Value& item : items_of(egress, "dns")) {
+    const Value* first = item.find("t");
+    facts.queries.push_back({count_of(item, "seq"), first == nullptr ? 0 : static_cast<std::int64_t>(count_of(*first, "bootTimeNs")),
+                             text_of(item, "name"), text_of(item, "type"), text_of(item, "verdict"), texts_of(item, "addresses"),
+                             count_of(item, "count")});
+  }
+  return facts;
+}
+
 base::Result<Value> statement_of(const std::string& envelope) {
   const crypto::dsse::Envelope parsed = CR_TRY(crypto::dsse::parse(
       base::as_bytes(envelope), {.max_payload_bytes = evidence::kMaxStatementBytes, .max_signatures = 1}));
@@ -73,11 +107,8 @@ base::Result<model::EgressFacts> egress_of_record(const std::string& envelope) {
     const Value* exhausted = usage->find("exhausted");
     facts.quota_exhausted = exhausted != nullptr && exhausted->as_bool() != nullptr && *exhausted->as_bool();
   }
-  for (const Value& relaxation : items_of(*egress, "relaxations")) {
-    if (const std::string* text = relaxation.as_string(); text != nullptr) {
-      facts.relaxations.push_back(*text);
-    }
-  }
+  facts.relaxations = texts_of(*egress, "relaxations");
+  facts.dns = dns_of(*egress);
   for (const Value& item : items_of(*egress, "counters")) {
     facts.counters.emplace_back(text_of(item, "reason"), count_of(item, "packets"));
   }

@@ -31,6 +31,9 @@ wire::Workload base_workload(const CellPlan& plan) {
   network.gateway_mac = nic.gateway_mac;
   network.mtu = nic.mtu;
   out.network = network;
+  if (!nic.nameserver.empty()) {
+    out.files.push_back({"/etc/resolv.conf", 0644, "nameserver " + nic.nameserver + "\n"});
+  }
   out.pids_max = spec.limits.pids;
   out.stop_signal = spec.stop_signal;
   out.grace_ms = static_cast<std::uint64_t>(std::chrono::milliseconds(spec.termination_grace).count());

@@ -180,9 +180,13 @@ base::Status App::Parts::start_containerd() {
 
 base::Status App::Parts::open_kernel() {
   const netpolicy::Attach attach = CR_TRY(netpolicy::parse_attach(config.network.attach));
-  const std::string uplink = config.network.uplink == "none" ? std::string() : config.network.uplink;
-  router = CR_TRY(
-      netpolicy::Router::open({.run_dir = config.paths.run, .node = ledger->node_tag(), .attach = attach, .uplink = uplink}).context("router"));
+  netpolicy::RouterOptions options{.run_dir = config.paths.run, .node = ledger->node_tag(), .attach = attach};
+  options.uplink = config.network.uplink == "none" ? std::string() : config.network.uplink;
+  options.resolver = config.paths.shim + "/cellrun-resolver";
+  for (const std::string& upstream : config.network.dns_upstream) {
+    options.dns_upstreams.push_back(CR_TRY(model::parse_ipv4(upstream).context("network.dns_upstream")));
+  }
+  router = CR_TRY(netpolicy::Router::open(options).context("router"));
   cgroups = CR_TRY(host::CgroupTree::discover());
   capacity = std::make_unique<admit::CapacityPool>(capacity_of(config));
   watchdog = CR_TRY(cell::Watchdog::start());
@@ -272,6 +276,7 @@ base::Status App::Parts::make_node() {
   options.verify.require_audience = config.policy.require_audience;
   options.verify.max_validity = std::chrono::seconds(config.policy.max_validity_seconds);
   options.verify.clock_skew = std::chrono::seconds(config.policy.clock_skew_seconds);
+  options.policy.resolves_names = !config.network.dns_upstream.empty();
   options.policy.allow_emulated_tier2 = config.lanes.allow_emulated_tier2;
   for (const auto& [lane, driver] : services->lanes) {
     admit::Accel kind = admit::Accel::kNone;

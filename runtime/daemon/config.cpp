@@ -13,6 +13,7 @@
 #include "base/file.hpp"
 #include "crypto/digest.hpp"
 #include "daemon/config_fields.hpp"
+#include "model/ipv4.hpp"
 
 namespace cellrund::daemon {
 namespace {
@@ -254,13 +255,18 @@ std::string check_text(const std::string& value, const TextRule& rule) {
                         std::find(kNoLinks.begin(), kNoLinks.end(), value) == kNoLinks.end();
       return fine ? "" : "must be \"none\" or the name of a network interface";
     }
-    case TextKind::kChoice: case TextKind::kLater: break;
+    case TextKind::kResolver: {
+      constexpr model::Ipv4Prefix kLoopback{0x7f000000, 8};
+      const auto address = model::parse_ipv4(value);
+      if (!address.ok()) {
+        return "must be an IPv4 address";
+      }
+      return kLoopback.contains(*address) ? "must not be a loopback address: resolvers ask from the router's namespace, not the host's" : "";
+    }
+    case TextKind::kChoice: break;
   }
   if (std::find(rule.choices.begin(), rule.choices.end(), value) != rule.choices.end()) {
     return "";
-  }
-  if (rule.kind == TextKind::kLater) {
-    return "is not supported by this version";
   }
   std::string problem = "must be one of";
   for (const std::string_view choice : rule.choices) {

@@ -40,8 +40,8 @@ struct Config {
   } containerd;
   struct Network {
     std::string attach = "auto";  // auto | tcx | clsact
-    std::string uplink = "none";  // or an interface of the host
-    std::vector<std::string> dns_upstream;  // empty, and nothing else yet
+    std::string uplink = "none";            // or an interface of the host
+    std::vector<std::string> dns_upstream;  // IPv4 addresses, at most kMaxUpstreams of the resolver
   } network;
   struct Lanes {
     std::vector<std::string> enabled = {"microvm", "process"};

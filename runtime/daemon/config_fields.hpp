@@ -24,7 +24,7 @@ enum class TextKind {
   kSocket,     // the same, and short enough for sockaddr_un
   kLink,       // "none", or what may be the name of a network interface
   kChoice,     // one of `choices`
-  kLater,      // the same; anything else is for a later version
+  kResolver,   // an IPv4 address at which a name server may be
 };
 struct TextRule {
   TextKind kind = TextKind::kName;
@@ -71,8 +71,8 @@ void visit_fields(ConfigT& c, Visitor&& v) {
     choice({"auto", "tcx", "clsact"}));
   v(Field{"network", "uplink", "none, or the host's interface by which allowed packets leave, under its address"}, c.network.uplink,
     TextRule{TextKind::kLink});
-  v(Field{"network", "dns_upstream", "empty: resolvers are not supported by this version"},
-    c.network.dns_upstream, TextRule{TextKind::kLater});
+  v(Field{"network", "dns_upstream", "IPv4 addresses of name servers, asked by the cells' resolvers on port 53 through the uplink; empty: rules may not name hosts"},
+    c.network.dns_upstream, TextRule{TextKind::kResolver});
 
   v(Field{"lanes", "enabled", "lanes that jobs may use"}, c.lanes.enabled, choice({"microvm", "process"}));
   v(Field{"lanes", "accel", "auto finds out by booting a guest"}, c.lanes.accel, choice({"auto", "kvm", "tcg"}));

@@ -15,8 +15,9 @@ namespace {
 using base::Error;
 
 // capabilities(7). Everything that is not listed leaves the bounding set, and with it every child.
-constexpr std::array<int, 18> kKept{
+constexpr std::array<int, 19> kKept{
     CAP_NET_ADMIN, CAP_NET_RAW,                      // namespaces' links, filters, the canary
+    CAP_NET_BIND_SERVICE,                            // port 53 in the router namespace, for the resolvers
     CAP_SYS_ADMIN, CAP_SYS_CHROOT,                   // namespaces, mounts, setns, pivot_root of cell-init
     CAP_BPF, CAP_PERFMON,                            // the filter
     CAP_KILL, CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH,   // ending cells, reading their /proc entries

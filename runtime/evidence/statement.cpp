@@ -117,6 +117,29 @@ json::Object decision(Writer& w, const model::EgressDecision& facts) {
   return out;
 }
 
+json::Object dns_query(Writer& w, const model::DnsQuery& facts) {
+  json::Object out{{"seq", Writer::count(facts.seq)}, {"t", boot({facts.boot_ns})}};
+  w.put(out, "name", facts.name);
+  w.put(out, "type", facts.type);
+  w.put(out, "verdict", facts.verdict);
+  if (!facts.addresses.empty()) {
+    out.set("addresses", w.list(facts.addresses, "egress.dns.addresses", [&w](const std::string& text) { return json::Value(w.text(text)); }));
+  }
+  out.set("count", Writer::count(facts.count));
+  return out;
+}
+
+void put_dns(Writer& w, json::Object& egress, const model::DnsFacts& facts) {
+  json::Object resolver{{"tunnelCapable", facts.tunnel_capable}};
+  resolver.set("upstreams", w.list(facts.upstreams, "egress.resolver.upstreams", [&w](const std::string& text) { return json::Value(w.text(text)); }));
+  resolver.set("accounting", json::Object{{"seen", Writer::count(facts.seen)},
+                                          {"suppressed", Writer::count(facts.suppressed)},
+                                          {"counted", Writer::count(facts.counted)}});
+  w.put(resolver, "failure", facts.failure);
+  egress.set("resolver", std::move(resolver));
+  egress.set("dns", w.list(facts.queries, "egress.dns", [&w](const model::DnsQuery& query) { return dns_query(w, query); }));
+}
+
 json::Object egress(Writer& w, const model::EgressFacts& facts) {
   json::Object out;
   w.put(out, "policyDigest", facts.policy_digest);
@@ -160,6 +183,9 @@ json::Object egress(Writer& w, const model::EgressFacts& facts) {
                                      {"suppressed", Writer::count(facts.suppressed)},
                                      {"lost", Writer::count(facts.lost)},
                                      {"counted", Writer::count(facts.counted)}});
+  if (facts.dns.has_value()) {
+    put_dns(w, out, *facts.dns);
+  }
   return out;
 }
 

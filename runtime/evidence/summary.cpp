@@ -253,6 +253,37 @@ void show_egress(Page& page, View egress) {
   }
 }
 
+void show_dns(Page& page, View egress) {
+  const View resolver = egress["resolver"];
+  if (!resolver.exists()) {
+    return;
+  }
+  const View sums = resolver["accounting"];
+  page.line("names", std::to_string(sums["counted"].number_or(0)) + " queries counted = " + std::to_string(sums["seen"].number_or(0)) + " seen + " +
+                         std::to_string(sums["suppressed"].number_or(0)) + " suppressed");
+  if (resolver["tunnelCapable"].is_true()) {
+    page.more("tunnel-capable: a wildcard rule let the job send anything in the names that it asked for");
+  }
+  if (const std::string failure = resolver["failure"].text(); !failure.empty()) {
+    page.more(failure);
+  }
+  std::size_t rows = 0;
+  for (const View query : egress["dns"].items()) {
+    if (++rows > kMaxRows) {
+      continue;
+    }
+    std::string addresses;
+    for (const View address : query["addresses"].items()) {
+      addresses += (addresses.empty() ? "  " : ", ") + address.text();
+    }
+    page.more(padded(query["verdict"].text(), 15) + padded(query["type"].text(), 7) + padded(query["name"].text(), 32) + " " +
+              std::to_string(query["count"].number_or(0)) + "x" + addresses);
+  }
+  if (rows > kMaxRows) {
+    page.more("… and " + std::to_string(rows - kMaxRows) + " more in the record");
+  }
+}
+
 void show_timeline(Page& page, const std::vector<View>& entries) {
   for (std::size_t i = 0; i < entries.size(); ++i) {
     const std::int64_t at = entries[i]["bootTimeNs"].number_or(0);
@@ -310,6 +341,7 @@ std::string summary(const Record& record) {
   show_teardown(page, p["teardown"]);
   show_where(page, p);
   show_egress(page, p["egress"]);
+  show_dns(page, p["egress"]);
   show_timeline(page, p["timeline"].items());
   show_origin(page, p);
   page.line("record", record.digest);

@@ -91,6 +91,32 @@ base::json::Object decision_json(const api::Job& job, const model::EgressDecisio
           {"count", d.count}};
 }
 
+base::json::Object dns_query(const model::DnsQuery& query) {
+  base::json::Array addresses;
+  for (const std::string& address : query.addresses) {
+    addresses.emplace_back(address);
+  }
+  return {{"seq", query.seq},         {"bootTimeNs", query.boot_ns},          {"name", query.name},  {"type", query.type},
+          {"verdict", query.verdict}, {"addresses", std::move(addresses)}, {"count", query.count}};
+}
+
+// The names are the guest's.
+std::string dns_table(const model::DnsFacts& dns) {
+  std::vector<std::vector<std::string>> rows;
+  for (const model::DnsQuery& query : dns.queries) {
+    std::string addresses;
+    for (const std::string& address : query.addresses) {
+      addresses += (addresses.empty() ? "" : ", ") + address;
+    }
+    rows.push_back({or_dash(query.name), or_dash(query.type), or_dash(query.verdict), or_dash(addresses),
+                    std::to_string(query.count)});
+  }
+  return table({"NAME", "TYPE", "VERDICT", "ADDRESSES", "COUNT"}, rows) + "queries: seen " + std::to_string(dns.seen) +
+         " + suppressed " + std::to_string(dns.suppressed) + " = counted " + std::to_string(dns.counted) +
+         (dns.tunnel_capable ? "; tunnel-capable" : "") + "\n" +
+         (dns.failure.empty() ? "" : "failure: " + printable(dns.failure) + "\n");
+}
+
 std::string decision_line(const Context& context, const api::Job& job, const model::EgressDecision& d) {
   if (context.style().json()) {
     return base::json::write(decision_json(job, d)) + "\n";
@@ -114,11 +140,16 @@ std::string as_json(Format format, const api::Job& job, const model::EgressFacts
   if (format == Format::kJsonLines) {
     return list_text(format, "flows", std::move(items));
   }
+  base::json::Array queries;
+  for (const model::DnsQuery& query : egress.dns.value_or(model::DnsFacts{}).queries) {
+    queries.emplace_back(dns_query(query));
+  }
   base::json::Object counters;
   for (const auto& [reason, packets] : egress.counters) {
     counters.set(reason, packets);
   }
   return object_text(format, {{"flows", std::move(items)},
+                              {"dns", std::move(queries)},
                               {"counters", std::move(counters)},
                               {"usage", base::json::Object{{"bytes", egress.used_bytes},
                                                            {"packets", egress.used_packets},
@@ -145,9 +176,10 @@ std::string as_table(const model::EgressFacts& egress) {
            " bytes, " + std::to_string(egress.used_connections) + " connections" +
            (egress.quota_exhausted ? "; the quota is used up" : "") + "\n";
   }
-  return out + "accounting: seen " + std::to_string(egress.seen) + " + suppressed " +
+  out += "accounting: seen " + std::to_string(egress.seen) + " + suppressed " +
          std::to_string(egress.suppressed) + " + lost " + std::to_string(egress.lost) + " = counted " +
          std::to_string(egress.counted) + "\n";
+  return egress.dns.has_value() ? out + "\n" + dns_table(*egress.dns) : out;
 }
 
 }  // namespace

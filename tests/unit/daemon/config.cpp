@@ -110,7 +110,9 @@ TEST_CASE("a wrong file is refused with its line") {
   CHECK(error_of("[lanes]\nenabled = [\"microvm\", \"runc\"]\n") ==
         "config.toml:2: lanes.enabled: entry 2 must be one of microvm, process");
   // What nothing would act on is an error, not a wish.
-  CHECK(error_of("[network]\ndns_upstream = [\"192.0.2.53\"]\n").find("is not supported by this version") != std::string::npos);
+  CHECK(error_of("[network]\ndns_upstream = [\"192.0.2.53\"]\n").empty());
+  CHECK(error_of("[network]\ndns_upstream = [\"dns.example.com\"]\n").find("must be an IPv4 address") != std::string::npos);
+  CHECK(error_of("[network]\ndns_upstream = [\"127.0.0.53\"]\n").find("must not be a loopback address") != std::string::npos);
   for (const char* name : {"", "all", "default", "lo", "..", "a name", "eth0/forwarding", "sixteen-letters.", "eth0\\\"; x"}) {
     CAPTURE(name);
     CHECK(error_of(std::string("[network]\nuplink = \"") + name + "\"\n") ==

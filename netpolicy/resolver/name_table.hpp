@@ -1,0 +1,52 @@
+// What a cell may reach by name, right now: decides on the addresses that its resolver proposes, and knows what the
+// named map holds. Pure: the map itself is written by who owns the table.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "netpolicy/policy.hpp"
+
+namespace cellrund::netpolicy::resolver {
+
+// Before any entry of an answer goes: its TTL, but at least this long, and then what a slow cell needs to connect.
+inline constexpr std::uint64_t kShortestSeconds = 30;
+inline constexpr std::uint64_t kLongestSeconds = 3600;
+inline constexpr std::uint64_t kGraceSeconds = 5;
+
+// Why an address of a name of the policy may not be reached: reason_name() of this cr_reason, or "table-full".
+[[nodiscard]] std::string_view denial_name(std::uint32_t reason) noexcept;
+
+struct Admitted {
+  std::uint64_t accepted = 0;  // bit n: address n
+  std::vector<std::pair<NamedService, NamedEntry>> put;
+  std::vector<NamedService> erase;                              // expired; to be done first
+  std::vector<std::pair<std::uint32_t, std::uint32_t>> denied;  // address, cr_reason
+};
+
+class NameTable {
+ public:
+  explicit NameTable(const CompiledPolicy& policy) : policy_(policy) {}
+
+  // `name` as the resolver says it, `ttl` in seconds, at most 64 addresses, `now_ns` of CLOCK_BOOTTIME. An address is
+  // accepted for every service that a rule opens at the name, or not at all.
+  Admitted admit(std::string_view name, std::uint32_t ttl, std::span<const std::uint32_t> addresses,
+                 std::uint64_t now_ns);
+
+  // An entry of admit() could not be written.
+  void forget(const NamedService& service) { entries_.erase(service); }
+  [[nodiscard]] std::size_t size() const noexcept { return entries_.size(); }
+
+ private:
+  [[nodiscard]] std::uint32_t denial(std::uint32_t address) const noexcept;
+
+  CompiledPolicy policy_;
+  std::map<NamedService, NamedEntry> entries_;
+};
+
+}  // namespace cellrund::netpolicy::resolver
