@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 
 import capture
+import egress_filter
 import jobs
 import peers
 from facts import load
@@ -113,6 +114,17 @@ def noop(bench: Bench) -> dict:
     return result
 
 
+def filter_time(bench: Bench) -> dict:
+    before = load()
+    taken = interleaved(egress_filter.sides(bench.build), bench.pairs, bench.settle_s, "P5a")
+    times = {name: [milliseconds(sample, END) for sample in samples] for name, samples in taken.items()}
+    first = next(iter(times))
+    return {"unit": "ms", "until": END, "load": [before, load()],
+            "sides": [{"name": name, **summary(times[name]), "ms": times[name], "samples": taken[name]} for name in taken],
+            "ratios": egress_filter.growth(times), "again": {"of": AGAIN, "over": first, **ratio_of_medians(times[AGAIN], times[first])},
+            "stages": {}, "filterNs": egress_filter.filter_ns(times)}
+
+
 def flood_neighbour(bench: Bench) -> dict:
     def beside(side: str) -> Side:
         return lambda: flood(bench.build, bench.run / "flood", side, FLOOD_TRANSFER)
@@ -164,6 +176,9 @@ ROWS = {
                "first byte, over `ctr run --rm` with runc", containerd_path),
     "P3": Row("noop_over_ctr", "process lane with network: submit entered to the sealed record in hand, teardown and scan "
               "included, over the whole of `ctr run --rm` with runc", noop),
+    "P5a": Row("filter_ns", "the egress filter's time for a packet by BPF_PROG_TEST_RUN, random addresses, as milliseconds for a million, "
+               "beside a program that does nothing; hit is timed one packet a call, with caches as cold as that leaves them; ratios of "
+               "the largest policy over the smallest", filter_time),
     "P5d": Row("flood_neighbour", "a transfer of 512 MiB out of a cell while its neighbour floods at 100,000 denied packets a second, "
                "over the same beside a program that drops the flood unread", flood_neighbour),
     "P17": Row("boot_ok", "consecutive jobs of the microvm lane, one boot each, that reach user code; a hang is one that was "

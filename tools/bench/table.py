@@ -39,6 +39,11 @@ def _stages(row: dict) -> list[str]:
     return ["", f"A job's time by state, medians in ms: {', '.join(spent)}."] if spent else []
 
 
+def _filter(row: dict) -> list[str]:
+    added = [f"{name} {value:.0f}" for name, value in row.get("filterNs", {}).items()]
+    return ["", f"The filter adds, in ns a packet: {'; '.join(added)}."] if added else []
+
+
 def _failures(row: dict) -> list[str]:
     lines = []
     for side in row["sides"]:
@@ -70,7 +75,7 @@ def markdown(results: dict) -> str:
             lines += [f"**Not measured.** Missing: {row['missing']}", ""]
         if "sides" not in row:
             continue
-        lines += _boots(row) + _figures(row) + _ratios(row) + _stages(row) + _failures(row)
+        lines += _boots(row) + _figures(row) + _ratios(row) + _filter(row) + _stages(row) + _failures(row)
         lines += ["", f"Load before and after: {row['load'][0]}, {row['load'][1]}."]
         if "unmeasurable" in row:
             lines += ["", f"Not measurable with this version: {row['unmeasurable']}."]
