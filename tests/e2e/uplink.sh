@@ -58,6 +58,7 @@ check_lane() { # LANE FILTER
   check "$1: and the denied address" equal "$(denied 203.0.113.2 8080)" default-deny
   check "$1: and the host" equal "$(denied 203.0.113.1 8080)" host
   check "$1: the account balances" equal "$(field '.egress.accounting | .seen + .suppressed + .lost == .counted and .counted > 0')" true
+  check "$1: the canary was blocked and counted again at the end" equal "$(field '.egress.canaryAtEnd | .proven and .sent == .blocked and .sent == .counted')" true
   check "$1: CLEAN" is_clean
 }
 check_lane process "$process_lane"
