@@ -42,14 +42,18 @@ base::Result<Account> read_counters(int fd) {
 }
 
 base::Result<std::vector<std::pair<cr_decision_key, cr_decision>>> read_decisions(int fd) {
-  std::vector<cr_decision_key> keys(CR_MAX_DECISIONS);
-  std::vector<cr_decision> values(CR_MAX_DECISIONS);
-  std::uint32_t count = CR_MAX_DECISIONS;
+  // CPUs that insert at once may each find the last place free (is_map_full() in kernel/bpf/hashtab.c).
+  constexpr std::uint32_t kMost = CR_MAX_DECISIONS + 1024;
+  std::vector<cr_decision_key> keys(kMost);
+  std::vector<cr_decision> values(kMost);
+  std::uint32_t count = kMost;
   std::uint32_t position = 0;
   LIBBPF_OPTS(bpf_map_batch_opts, options);
-  // The buffers hold a full map, so one call reads all of it; ENOENT says that the end was reached.
-  if (::bpf_map_lookup_batch(fd, nullptr, &position, keys.data(), values.data(), &count, &options) != 0 &&
-      errno != ENOENT) {
+  // The buffers hold more than a full map, so one call reads all of it: ENOENT says that the end was reached.
+  if (::bpf_map_lookup_batch(fd, nullptr, &position, keys.data(), values.data(), &count, &options) == 0) {
+    return Error(base::Errc::kDataLoss, "read filter decisions: more than the table holds");
+  }
+  if (errno != ENOENT) {
     return Error::from_errno("read filter decisions");
   }
   std::vector<std::pair<cr_decision_key, cr_decision>> decisions;

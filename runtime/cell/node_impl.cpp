@@ -390,16 +390,15 @@ base::Result<model::EgressFacts> NodeImpl::flows(const std::string& uid, Viewer 
     return egress_of_record(record.envelope);
   }
   const auto slot = slot_of(services_.tag, CR_TRY(services_.ledger.inventory(uid)));
-  if (!slot.has_value()) {
-    return model::EgressFacts{};  // no network yet, so no attempt
-  }
-  auto facts = services_.router.flows({services_.tag, uid, *slot});
-  if (facts.ok() || facts.error().code() != Errc::kNotFound) {
-    return facts;
+  if (slot.has_value()) {
+    auto facts = services_.router.flows({services_.tag, uid, *slot});
+    if (facts.ok() || facts.error().code() != Errc::kNotFound) {
+      return facts;
+    }
   }
   switch (view->state) {
     case model::State::kAccepted: case model::State::kQueued: case model::State::kPreparing: case model::State::kStarting:
-      return model::EgressFacts{};
+      return model::EgressFacts{};  // no network yet, so no attempt
     default:
       return Error(Errc::kFailedPrecondition, "the job has ended, and its record is not sealed yet");
   }
