@@ -1,0 +1,94 @@
+#!/usr/bin/env bash
+# Guests that do all they can to get out: a probe that takes init's place in the guest and floods through its network card
+# as root from its first instruction, and the same probe as a job in both lanes. A sink on the router's uplink writes down
+# everything that arrives: it must be what the policy allows, and nothing else.
+# CELLRUN_STARTS says how often each lane starts (10 microvm, 100 process).
+. "$(dirname "$0")/lib.sh"
+needs_guest
+command -v cpio >/dev/null || skip "needs cpio"
+machines=${CELLRUN_STARTS:-10} processes=${CELLRUN_STARTS:-100}
+
+# The guest's image with the probe as /init, which then becomes the real one. A later archive replaces files of an earlier.
+hostile=$build/tests/guests/hostile
+rm -rf "$hostile" && mkdir -p "$hostile/initrd.d"
+(cd "$hostile/initrd.d" && cpio --quiet -id init <"$guest/initrd" && mv init cell-init)
+cp "$build/tests/guests/egress-probe" "$hostile/initrd.d/init"
+{ cat "$guest/initrd"; (cd "$hostile/initrd.d" && printf 'cell-init\ninit\n' | cpio --quiet -o -H newc); } >"$hostile/initrd"
+ln -s "$guest/vmlinux" "$hostile/vmlinux"
+cp "$guest/manifest.json" "$hostile/manifest.json"
+guest=$hostile
+node_up $'enabled = ["process", "microvm"]'
+"$here/tools/demo-image" --name registry.local/demo/probe --add "$build/tests/guests/egress-probe=/probe" "$node/probe.tar" >/dev/null
+image=$(cellrun image import "$node/probe.tar" | tail -n 1)
+cellrun keygen "$node/etc/net" >/dev/null
+cellrun trust add "$node/etc/net.pub" --namespace test --min-tier 0 --egress public >/dev/null
+
+router=$(echo "$node"/run/netns/*-router)
+unshare --net "$build/tests/guests/egress-sink" sink0 >"$node/arrived" & sink=$!
+trap 'status=$?; set +e; kill -KILL "$sink" 2>/dev/null; wait "$sink" 2>/dev/null; (exit "$status"); node_down' EXIT
+until_ns() { [ "$(readlink "/proc/$sink/ns/net")" != "$(readlink /proc/self/ns/net)" ]; }
+for _ in $(seq 1 200); do until_ns && break; read -r -t 0.05 <> <(:) || true; done
+sysctl_in() { nsenter --target "$sink" --net sysctl -qw "$1"; }
+sysctl_in net.ipv6.conf.default.disable_ipv6=1
+nsenter --net="$router" ip link add up0 type veth peer name sink0
+nsenter --net="$router" ip link set sink0 netns "$sink"
+nsenter --net="$router" ip addr add 198.51.100.1/24 dev up0
+nsenter --net="$router" ip link set up0 up
+nsenter --target "$sink" --net ip addr add 198.51.100.2/24 dev sink0
+nsenter --target "$sink" --net ip link set sink0 up
+for _ in $(seq 1 200); do grep -q listening "$node/arrived" && break; read -r -t 0.05 <> <(:) || true; done
+grep -q listening "$node/arrived" || { echo "the sink does not listen"; exit 1; }
+
+# The host's own addresses are targets too.
+hosts=$(ip -4 -o addr show scope global | awk '{split($4, a, "/"); print a[1]}' | jq -Rsc 'split("\n") | map(select(. != ""))')
+probe=".spec.container.command = [\"/probe\"] | .spec.container.args = $hosts
+  | .spec.network = {egress: {rules: [{to: {cidr: \"198.51.100.2/32\"}, ports: [8080], protocol: \"udp\"}]}}"
+as_root='.spec.container.securityContext = {runAsUser: 0, runAsGroup: 0, capabilities: ["CAP_NET_RAW", "CAP_NET_ADMIN"]}'
+
+# run LANE STARTS FILTER: sets ended, whole, clean (how many of the jobs were), reasons (all that were counted) and opened
+# (the socket families that a job got and should not have).
+run() {
+  local number uid end complete balanced verdict counters
+  ended=0 whole=0 clean=0 reasons='' opened=''
+  for number in $(seq 1 "$2"); do
+    spec "$1-$number" '' "$probe | $3" >"$node/job.json"
+    uid=$(jq -r .metadata.uid "$node/job.json")
+    cellrun submit "$node/job.json" --key "$node/etc/net.key" >"$node/out" 2>&1 || cat "$node/out"
+    load_record "$uid"
+    read -r end complete balanced verdict counters < <(field '[.exit.reason, .completeness,
+      (.egress.accounting | .seen + .suppressed + .lost == .counted), .teardown.verdict, (.egress.counters[].reason)] | join(" ")')
+    [ "$end" != Completed ] || ended=$((ended + 1))
+    [ "$complete $balanced" != "complete true" ] || whole=$((whole + 1))
+    [ "$verdict" != CLEAN ] || clean=$((clean + 1))
+    reasons+=" $counters"
+    opened+=$(grep opens "$node/out" || true)
+    rm -f "$node/job.json" "$node/out"
+  done
+}
+counted() { local reason missing=''; for reason in "$@"; do [[ " $reasons " == *" $reason "* ]] || missing+=" $reason"; done; equal "$missing" ""; }
+
+run process "$processes" "$process_lane"
+check "process: the probe ran each time" equal "$ended" "$processes"
+check "process: each account is complete and balances" equal "$whole" "$processes"
+check "process: CLEAN each time" equal "$clean" "$processes"
+check "process: no packet or vsock sockets" equal "$opened" ""
+check "process: what its sockets let it send was counted by reason" counted default-deny fragment metadata router cell-network private allowed
+
+run microvm "$machines" "$as_root"
+check "microvm: the probe ran each time" equal "$ended" "$machines"
+check "microvm: each account is complete and balances" equal "$whole" "$machines"
+check "microvm: CLEAN each time" equal "$clean" "$machines"
+check "microvm: no packet or vsock sockets, not even for root" equal "$opened" ""
+check "microvm: every way to get out was tried and counted" counted \
+  vlan truncated source-mac arp ipv6 ethertype group-mac destination-mac malformed ip-options ttl fragment source-address icmp \
+  protocol broadcast multicast reserved this-network loopback metadata link-local cell-network router private default-deny allowed
+
+kill -TERM "$sink"; wait "$sink" || true
+arrived=$(grep -v listening "$node/arrived" || true)
+echo "$arrived" | sed 's/^/      arrived: /'
+# The router asks who has the sink's address before it hands on what the policy allows.
+check "nothing arrived that the policy does not allow" equal "$(grep -vE '^[0-9]+ (arp 198\.51\.100\.2|ipv4 198\.51\.100\.2 protocol 17 port 8080)$' <<<"$arrived" || true)" ""
+check "and what it allows did, from each start" test "$(sed -n 's/^\([0-9]*\) ipv4 198.51.100.2 .*/\1/p' <<<"$arrived")" -ge $((processes + machines))
+nft_packets() { nsenter --net="$router" nft list counter inet cellrun "$1" | sed -n 's/.*packets \([0-9]*\).*/\1/p'; }
+check "nothing got past a filter unmarked" equal "$(nft_packets unmarked) $(nft_packets delivered)" "0 0"
+finish
