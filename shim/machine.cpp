@@ -159,11 +159,11 @@ void Machine::on_qmp() {
       callbacks_.restarted();
     } else if (step == Qmp::Step::kCommitted) {
       callbacks_.committed(base::ok());
+    } else if (step == Qmp::Step::kPaused || step == Qmp::Step::kResumed) {
+      callbacks_.paused(step == Qmp::Step::kPaused);
     }
   }
-  if (Status sent = flush_qmp(); !sent.ok()) {
-    refuse(std::move(sent).error());
-  }
+  flush_qmp_or_refuse();
 }
 
 // QMP went wrong: the step that waits for it fails.
@@ -184,11 +184,25 @@ Status Machine::flush_qmp() {
   return base::ok();
 }
 
-void Machine::commit() {
-  qmp_.end_on_reset();
+void Machine::flush_qmp_or_refuse() {
   if (Status sent = flush_qmp(); !sent.ok()) {
     refuse(std::move(sent).error());
   }
+}
+
+void Machine::commit() {
+  qmp_.end_on_reset();
+  flush_qmp_or_refuse();
+}
+
+void Machine::pause() {
+  qmp_.stop();
+  flush_qmp_or_refuse();
+}
+
+void Machine::resume() {
+  qmp_.resume();
+  flush_qmp_or_refuse();
 }
 
 void Machine::on_agent(std::uint32_t events) {

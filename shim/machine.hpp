@@ -49,6 +49,8 @@ class Machine {
     std::function<void()> restarted;
     // commit() holds; or QMP went wrong, before it or after.
     std::function<void(base::Status)> committed;
+    // pause() or resume() holds.
+    std::function<void(bool paused)> paused;
     std::function<void(base::ExitStatus)> died;
   };
 
@@ -79,6 +81,9 @@ class Machine {
   }
   // From then on a reset of the guest is the end of the machine; committed() follows. After checked(), once.
   void commit();
+  // No instruction of the guest runs from paused(true) to paused(false). After committed().
+  void pause();
+  void resume();
   // SIGKILL; died() follows.
   void kill();
 
@@ -88,6 +93,7 @@ class Machine {
 
   void on_qmp();
   base::Status flush_qmp();
+  void flush_qmp_or_refuse();
   void refuse(base::Error error);
   void on_agent(std::uint32_t events);
   // Reads once; false at the end of the channel, or when there is nothing to read.

@@ -93,6 +93,10 @@ void Qmp::cont() { execute(R"("cont")", Step::kRunning); }
 
 void Qmp::end_on_reset() { execute(R"("set-action","arguments":{"reboot":"shutdown"})", Step::kCommitted); }
 
+void Qmp::stop() { execute(R"("stop")", Step::kPaused); }
+
+void Qmp::resume() { execute(R"("cont")", Step::kResumed); }
+
 std::string Qmp::take_output() { return std::exchange(out_, {}); }
 
 }  // namespace cellrund::shim

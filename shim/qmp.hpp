@@ -1,4 +1,4 @@
-// The little of QMP that the shim speaks (qemu docs/interop/qmp-spec.txt): greeting, qmp_capabilities, cont,
+// The little of QMP that the shim speaks (qemu docs/interop/qmp-spec.txt): greeting, qmp_capabilities, cont, stop,
 // set-action. A state machine without I/O. What QEMU writes is not trusted: lines are bounded and parsed strictly.
 #pragma once
 
@@ -22,6 +22,8 @@ class Qmp {
     kRunning,   // cont was answered
     kRestarted, // the guest reset itself and boots again
     kCommitted, // end_on_reset() was answered: from now on a reset ends QEMU
+    kPaused,    // stop() was answered: no instruction of the guest runs
+    kResumed,   // resume() was answered
   };
 
   // Consumes bytes from QEMU. An error ends the session: the machine cannot be trusted to be what it should be.
@@ -31,6 +33,8 @@ class Qmp {
   // After kReady.
   void cont();
   void end_on_reset();
+  void stop();
+  void resume();
   [[nodiscard]] const std::string& version() const noexcept { return version_; }
 
  private:

@@ -6,6 +6,9 @@
 //
 // The deadline needs nobody: once START is sent, timers of this process end the cell, whatever the guest, containerd or
 // the daemon do. Every way to the end goes through the VMM's death, so a stopped task has no process.
+//
+// Pausing stops the virtual processors and nothing else: the deadline goes on. At the deadline a paused guest cannot hear its
+// stop signal and nobody wakes it; at deadline plus grace its VMM is killed like any other.
 #pragma once
 
 #include <functional>
@@ -70,11 +73,17 @@ class Task {
   // Answers when START was sent, or when it is certain that it never will be.
   void start(Answer started);
   base::Status signal(int signo);
+  // Answers when the VMM has stopped or continued the guest. kFailedPrecondition unless it runs, or is paused.
+  void pause(Answer paused);
+  void resume(Answer resumed);
+  // kFailedPrecondition when the task has no cgroup.
+  base::Result<host::CgroupLoad> load() const;
   void close_stdin();
   // After kStopped. Gives back what the host still holds for it; failures are logged, and `delete` tries again.
   void release();
 
   [[nodiscard]] State state() const noexcept { return state_; }
+  [[nodiscard]] bool paused() const noexcept { return paused_; }
   [[nodiscard]] const TaskRequest& request() const noexcept { return request_; }
   [[nodiscard]] pid_t pid() const noexcept { return machine_ ? machine_->id().pid : 0; }
   [[nodiscard]] const std::optional<TaskEnd>& end() const noexcept { return ended_; }
@@ -96,6 +105,8 @@ class Task {
   void on_event(wire::Event& event);
   void on_restarted();
   void on_committed(base::Status committed);
+  void set_paused(bool paused, Answer answer);
+  void on_paused(bool paused);
   void on_exit_event(const wire::Exit& exit);
   void on_died(base::ExitStatus exit);
   void begin();
@@ -110,6 +121,7 @@ class Task {
   TaskRequest request_;
   Answer created_;
   Answer started_;
+  Answer pausing_;  // of a pause or a resume that the VMM has not answered yet
   std::function<void(const TaskEnd&)> on_end_;
   State state_ = State::kPreparing;
 
@@ -133,6 +145,7 @@ class Task {
 
   int restarts_ = 0;          // of the guest, before START
   bool committed_ = false;    // the guest is ready, and a reset would end it
+  bool paused_ = false;
   std::unique_ptr<Timer> step_timer_;      // bounds each helper, then the boot, then the guest's answer to KILL
   std::unique_ptr<Timer> deadline_timer_;
   std::unique_ptr<Timer> final_timer_;     // deadline plus grace

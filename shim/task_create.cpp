@@ -195,6 +195,7 @@ Status Task::launch() {
   callbacks.event = [this](wire::Event& event) { on_event(event); };
   callbacks.restarted = [this] { on_restarted(); };
   callbacks.committed = [this](Status committed) { on_committed(std::move(committed)); };
+  callbacks.paused = [this](bool paused) { on_paused(paused); };
   callbacks.died = [this](base::ExitStatus exit) { on_died(exit); };
   CR_CHECK(step_timer_->arm_after(kCheckBudget));
   machine_ = CR_TRY(Machine::launch(env_.loop, env_.children, plan, std::move(callbacks)).context("launch"));

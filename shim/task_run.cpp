@@ -167,10 +167,47 @@ Status Task::signal(int signo) {
   if (signo == SIGKILL && state_ == State::kRunning) {
     state_ = State::kStopping;
     verdict_ = End{.kind = EndKind::kSignaled, .value = SIGKILL, .message = "killed on request"};
+    if (paused_ || pausing_) {
+      kill_vmm("VMM");  // the guest cannot hear it
+      return base::ok();
+    }
     ladder_.push_back(at("KILL", BootTime::now()));
     return step_timer_->arm_after(kKillPatience);
   }
   return base::ok();
+}
+
+void Task::pause(Answer paused) { set_paused(true, std::move(paused)); }
+
+void Task::resume(Answer resumed) { set_paused(false, std::move(resumed)); }
+
+void Task::set_paused(bool paused, Answer answer) {
+  if (state_ != State::kRunning || pausing_ || paused_ == paused) {
+    answer(Error(Errc::kFailedPrecondition, (paused ? "pause " : "resume ") + request_.id + ": the task is not " +
+                                                (paused ? "running" : "paused")));
+    return;
+  }
+  pausing_ = std::move(answer);
+  if (paused) {
+    machine_->pause();
+  } else {
+    machine_->resume();
+  }
+}
+
+void Task::on_paused(bool paused) {
+  paused_ = paused;
+  base::log::info("task=" + request_.id + " step=" + (paused ? "paused" : "resumed"));
+  if (pausing_) {
+    std::exchange(pausing_, nullptr)(pid());
+  }
+}
+
+base::Result<host::CgroupLoad> Task::load() const {
+  if (!cgroup_.has_value()) {
+    return Error(Errc::kFailedPrecondition, "metrics of " + request_.id + ": the task has no cgroup");
+  }
+  return cgroup_->load();
 }
 
 void Task::close_stdin() {
@@ -247,6 +284,9 @@ void Task::finish(End end) {
   if (started_) {
     std::exchange(started_, nullptr)(
         Error(Errc::kUnavailable, "start " + request_.id + ": " + std::string(to_string(end.kind)) + ": " + end.message));
+  }
+  if (pausing_) {
+    std::exchange(pausing_, nullptr)(Error(Errc::kNotFound, "pause or resume " + request_.id + ": process already finished"));
   }
   on_end_(*ended_);
 }

@@ -9,6 +9,7 @@
 
 #include "base/log.hpp"
 #include "containerd_shim.pb.h"
+#include "shim/metrics.hpp"
 #include "shim/runtime_options.hpp"
 
 namespace cellrund::shim {
@@ -35,12 +36,12 @@ std::string wait_response(const TaskEnd& end) {
   return response.SerializeAsString();
 }
 
-shimapi::Status wire_status(Task::State state) noexcept {
-  switch (state) {
+shimapi::Status wire_status(const Task& task) noexcept {
+  switch (task.state()) {
     case Task::State::kPreparing: return shimapi::STATUS_UNKNOWN;
     case Task::State::kCreated:
     case Task::State::kStarting: return shimapi::STATUS_CREATED;
-    case Task::State::kRunning:
+    case Task::State::kRunning: return task.paused() ? shimapi::STATUS_PAUSED : shimapi::STATUS_RUNNING;
     case Task::State::kStopping: return shimapi::STATUS_RUNNING;
     case Task::State::kStopped: return shimapi::STATUS_STOPPED;
   }
@@ -51,13 +52,16 @@ shimapi::Status wire_status(Task::State state) noexcept {
 
 void TaskService::handle(ttrpc::Call call, ttrpc::Reply reply) {
   using Method = void (TaskService::*)(const std::string&, ttrpc::Reply);
-  static constexpr std::array<std::pair<std::string_view, Method>, 10> kMethods{{{"Create", &TaskService::create},
+  static constexpr std::array<std::pair<std::string_view, Method>, 13> kMethods{{{"Create", &TaskService::create},
                                                                                 {"Start", &TaskService::start},
                                                                                 {"Delete", &TaskService::remove},
                                                                                 {"State", &TaskService::state},
                                                                                 {"Wait", &TaskService::wait},
                                                                                 {"Kill", &TaskService::kill},
                                                                                 {"Pids", &TaskService::pids},
+                                                                {"Pause", &TaskService::pause},
+                                                                {"Resume", &TaskService::resume},
+                                                                {"Stats", &TaskService::stats},
                                                                                 {"Connect", &TaskService::connect},
                                                                                 {"CloseIO", &TaskService::close_io},
                                                                                 {"Shutdown", &TaskService::shut_down}}};
@@ -242,7 +246,7 @@ void TaskService::state(const std::string& payload, ttrpc::Reply reply) {
   response.set_id(task->request().id);
   response.set_bundle(task->request().bundle);
   response.set_pid(static_cast<std::uint32_t>(pid_));
-  response.set_status(wire_status(task->state()));
+  response.set_status(wire_status(*task));
   response.set_stdin(task->request().stdin_path);
   response.set_stdout(task->request().stdout_path);
   response.set_stderr(task->request().stderr_path);
@@ -291,6 +295,50 @@ void TaskService::pids(const std::string& payload, ttrpc::Reply reply) {
   if (!task->end().has_value()) {
     response.add_processes()->set_pid(static_cast<std::uint32_t>(pid_));
   }
+  std::move(reply).send(response.SerializeAsString());
+}
+
+Task::Answer TaskService::tell_paused(std::string topic, std::string type, ttrpc::Reply reply) {
+  const auto shared = std::make_shared<ttrpc::Reply>(std::move(reply));
+  return [this, shared, topic = std::move(topic), type = std::move(type)](const Result<pid_t>& done) {
+    if (!done.ok()) {
+      std::move(*shared).fail(done.error());
+      return;
+    }
+    shimapi::TaskPaused event;  // TaskResumed has the same one field
+    event.set_container_id(line_.id);
+    publisher_.publish(topic, type, event.SerializeAsString());
+    std::move(*shared).send({});
+  };
+}
+
+void TaskService::pause(const std::string& payload, ttrpc::Reply reply) {
+  shimapi::PauseRequest request;
+  if (Task* const task = task_of(payload, request, reply)) {
+    task->pause(tell_paused("/tasks/paused", "containerd.events.TaskPaused", std::move(reply)));
+  }
+}
+
+void TaskService::resume(const std::string& payload, ttrpc::Reply reply) {
+  shimapi::PauseRequest request;
+  if (Task* const task = task_of(payload, request, reply)) {
+    task->resume(tell_paused("/tasks/resumed", "containerd.events.TaskResumed", std::move(reply)));
+  }
+}
+
+void TaskService::stats(const std::string& payload, ttrpc::Reply reply) {
+  shimapi::StatsRequest request;
+  Task* const task = task_of(payload, request, reply);
+  if (task == nullptr) {
+    return;
+  }
+  const Result<host::CgroupLoad> load = task->load();
+  if (!load.ok()) {
+    return std::move(reply).fail(load.error());
+  }
+  shimapi::StatsResponse response;
+  response.mutable_stats()->set_type_url(std::string(kMetricsType));
+  response.mutable_stats()->set_value(encode_metrics(*load));
   std::move(reply).send(response.SerializeAsString());
 }
 

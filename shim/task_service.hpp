@@ -32,10 +32,14 @@ class TaskService {
   void wait(const std::string& payload, ttrpc::Reply reply);
   void kill(const std::string& payload, ttrpc::Reply reply);
   void pids(const std::string& payload, ttrpc::Reply reply);
+  void pause(const std::string& payload, ttrpc::Reply reply);
+  void resume(const std::string& payload, ttrpc::Reply reply);
+  void stats(const std::string& payload, ttrpc::Reply reply);
   void connect(const std::string& payload, ttrpc::Reply reply);
   void close_io(const std::string& payload, ttrpc::Reply reply);
   void shut_down(const std::string& payload, ttrpc::Reply reply);
 
+  [[nodiscard]] Task::Answer tell_paused(std::string topic, std::string type, ttrpc::Reply reply);
   void on_created(base::Result<pid_t> pid, const std::shared_ptr<ttrpc::Reply>& reply);
   void on_end(const TaskEnd& end);
   // Reads a request and finds the task that it names. nullptr: the reply was the failure (kInvalidArgument for a

@@ -9,8 +9,9 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <charconv>
 #include <set>
+
+#include "host/cgroup_files.hpp"
 
 namespace cellrund::host {
 namespace {
@@ -27,40 +28,6 @@ constexpr std::size_t kMaxChildren = 1024;
 constexpr int kMaxDepth = 8;
 constexpr std::uint64_t kCpuPeriodUs = 100'000;  // the kernel's default
 constexpr std::uint64_t kMinQuotaUs = 1000;      // the kernel's minimum
-
-std::optional<std::uint64_t> parse_number(std::string_view text) {
-  while (!text.empty() && (text.back() == '\n' || text.back() == ' ')) {
-    text.remove_suffix(1);
-  }
-  std::uint64_t value = 0;
-  const auto parsed = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (parsed.ec != std::errc() || parsed.ptr != text.data() + text.size()) {
-    return std::nullopt;
-  }
-  return value;
-}
-
-std::optional<std::uint64_t> read_number(const std::string& path) {
-  const auto text = base::read_file(path, 4096);
-  return text.ok() ? parse_number(*text) : std::nullopt;
-}
-
-// "key N" lines, as in memory.events or cpu.stat.
-std::optional<std::uint64_t> read_keyed(const std::string& path, std::string_view key) {
-  const auto text = base::read_file(path, 65536);
-  if (!text.ok()) {
-    return std::nullopt;
-  }
-  std::string_view rest = *text;
-  while (!rest.empty()) {
-    const std::string_view line = rest.substr(0, rest.find('\n'));
-    if (line.size() > key.size() && line.starts_with(key) && line[key.size()] == ' ') {
-      return parse_number(line.substr(key.size() + 1));
-    }
-    rest.remove_prefix(std::min(rest.size(), line.size() + 1));
-  }
-  return std::nullopt;
-}
 
 // Writes a limit and reads it back. The kernel rounds memory down to pages, so `slack` below the wish is accepted.
 Result<std::uint64_t> set_and_read_back(const std::string& path, std::uint64_t wish, std::uint64_t slack) {

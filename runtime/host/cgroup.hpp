@@ -38,6 +38,21 @@ struct CgroupUsage {
   std::uint64_t pids_refused = 0;  // forks refused by the pids limit
 };
 
+// What a group uses at this moment. A member is 0 where no hierarchy counts it; a limit of 0 is none.
+struct CgroupLoad {
+  std::uint64_t memory_bytes = 0;
+  std::uint64_t memory_limit_bytes = 0;
+  std::uint64_t memory_anon_bytes = 0;
+  std::uint64_t memory_file_bytes = 0;
+  std::uint64_t memory_inactive_file_bytes = 0;
+  std::uint64_t oom_kills = 0;
+  std::uint64_t cpu_usage_us = 0;
+  std::uint64_t cpu_user_us = 0;
+  std::uint64_t cpu_system_us = 0;
+  std::uint64_t pids = 0;
+  std::uint64_t pids_limit = 0;
+};
+
 // One mounted hierarchy.
 struct Hierarchy {
   std::string mount_point;
@@ -63,6 +78,7 @@ class Cgroup {
   // Every member of every hierarchy, without duplicates, descendants included.
   [[nodiscard]] base::Result<std::vector<pid_t>> members() const;
   [[nodiscard]] CgroupUsage usage() const;
+  [[nodiscard]] CgroupLoad load() const;
 
   // SIGKILL to every member, and to what they fork meanwhile. Success: no member is left at the deadline's latest.
   base::Status kill(base::Deadline deadline) const;

@@ -232,6 +232,49 @@ case_exec_is_refused_clearly() {
   ctr_ tasks kill -s KILL "$name-r"; within 20 stopped "$name-r" && remove "$name-r" && return $result
 }
 
+metric() { ctr_ tasks metrics "$2" | awk -v key="$1" '$1 == key {print $2}'; }
+status() { ctr_ tasks ls | awk -v id="$1" '$1 == id {print $3}'; }
+log_grows() { [ "$(wc -c <"$1")" -gt "$2" ]; }
+case_a_paused_cell_stands_still_and_goes_on() {
+  local before after end
+  run "$name-s" -- /bin/sh -c 'while :; do echo tick; sleep 0.2; done' >"$dir/ticks" 2>/dev/null &
+  within 120 log_grows "$dir/ticks" 0 && ctr_ tasks pause "$name-s" || return 1
+  check state PAUSED "$(status "$name-s")" || return 1
+  ctr_ tasks pause "$name-s" 2>/dev/null && { echo "  paused twice"; return 1; }
+  # What was on its way when the processors stopped arrives now; after that nothing more.
+  sleep 1; before=$(wc -c <"$dir/ticks"); sleep 3; after=$(wc -c <"$dir/ticks")
+  check "output while paused" "$before" "$after" && ctr_ tasks resume "$name-s" &&
+    check state RUNNING "$(status "$name-s")" && within 20 log_grows "$dir/ticks" "$after"
+  end=$?
+  ctr_ tasks kill -s KILL "$name-s"; wait $!; return $end
+}
+case_a_paused_cell_can_be_killed() {
+  local pid
+  detached "$name-t" -- /bin/sleep 1000 || return 1
+  pid=$(vmm_pid "$name-t")
+  ctr_ tasks pause "$name-t" && ctr_ tasks kill -s KILL "$name-t" && within 5 dead "$pid" && within 20 stopped "$name-t" &&
+    check end signaled:9:VMM "$(jq -r '[.kind, .value, (.ladder[0] | split("@")[0])] | map(tostring) | join(":")' \
+      "$bundles/$name-t/cellrun-exit.json")" && remove "$name-t"
+}
+case_the_deadline_goes_on_while_paused() {
+  local pid file=$bundles/$name-u
+  detached "$name-u" --annotation dev.cellrun.active-deadline-ms=4000 --annotation dev.cellrun.grace-ms=1000 -- /bin/sleep 1000 || return 1
+  pid=$(vmm_pid "$name-u")
+  ctr_ tasks pause "$name-u" && within 20 dead "$pid" && within 20 stopped "$name-u" &&
+    check rungs "TERM VMM" "$(jq -r '[.ladder[] | split("@")[0]] | join(" ")' "$file/cellrun-exit.json")" && remove "$name-u"
+}
+case_metrics_tell_memory_and_processor_time() {
+  local cpu
+  detached "$name-v" --memory-limit 134217728 -- /bin/sh -c 'while :; do :; done' || return 1
+  cpu=$(metric cpu.usage_usec "$name-v")
+  within 20 eval '[ "$(metric cpu.usage_usec "$name-v")" -gt "$cpu" ]' &&
+    check "some tens of megabytes" true "$([ "$(metric memory.usage "$name-v")" -gt 20000000 ] && echo true)" &&
+    check "the guest's memory and the VMM's own" $((320 << 20)) "$(metric memory.usage_limit "$name-v")" &&
+    check "threads of the VMM" true "$([ "$(metric pids.current "$name-v")" -ge 2 ] && echo true)"
+  local result=$?
+  ctr_ tasks kill -s KILL "$name-v"; within 20 stopped "$name-v" && remove "$name-v" && return $result
+}
+
 for test in $(declare -F | awk '$3 ~ /^case_/{print $3}'); do
   [[ $test =~ $only ]] || continue
   if "$test"; then echo "ok   ${test#case_}"; else echo "FAIL ${test#case_}"; failures=$((failures + 1)); fi

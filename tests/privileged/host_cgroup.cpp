@@ -73,6 +73,10 @@ TEST_CASE("a group is made everywhere, limited, read back, filled, killed and go
     REQUIRE(group->add_v1(second->id().pid).ok());
     CHECK(group->members()->size() == 2);
   }
+  const CgroupLoad load = group->load();
+  CHECK(load.memory_limit_bytes == 64ULL << 20U);
+  CHECK(load.pids_limit == 20);
+  CHECK(load.pids >= 1);
   CHECK(group->destroy(base::Deadline::after(10s)).empty());
   CHECK_FALSE(base::is_alive(first->id()));
   CHECK(base::is_alive(outside->id()));

@@ -3,8 +3,10 @@
 
 #include <algorithm>
 
+#include "containerd_shim.pb.h"
 #include "shim/bundle_files.hpp"
 #include "shim/config.hpp"
+#include "shim/metrics.hpp"
 #include "shim/qemu_args.hpp"
 #include "shim/qmp.hpp"
 
@@ -98,12 +100,28 @@ TEST_CASE("QMP goes from greeting to running in step, and nowhere else") {
   qmp.end_on_reset();
   CHECK(qmp.take_output() == "{\"execute\":\"set-action\",\"arguments\":{\"reboot\":\"shutdown\"}}\n");
   CHECK(*feed("{\"return\": {}}\n") == std::vector<Qmp::Step>{Qmp::Step::kCommitted});
+  qmp.stop();
+  qmp.resume();
+  CHECK(qmp.take_output() == "{\"execute\":\"stop\"}\n{\"execute\":\"cont\"}\n");
+  CHECK(*feed("{\"event\": \"STOP\"}\n{\"return\": {}}\n{\"return\": {}}\n") ==
+        std::vector<Qmp::Step>{Qmp::Step::kPaused, Qmp::Step::kResumed});
   CHECK_FALSE(feed("{\"return\": {}}\n").ok());
 
   Qmp refused;
   CHECK_FALSE(refused.feed(base::as_bytes("{\"error\": {\"class\": \"GenericError\"}}\n")).ok());
   Qmp flooded;
   CHECK_FALSE(flooded.feed(base::Bytes(70000, 'x')).ok());
+}
+
+TEST_CASE("a load is told in the fields of cgroup v2, and no limit as the kernel's most") {
+  shimapi::Metrics metrics;
+  REQUIRE(metrics.ParseFromString(shim::encode_metrics(
+      {.memory_bytes = 5, .memory_limit_bytes = 0, .cpu_usage_us = 7, .pids = 3, .pids_limit = 64})));
+  CHECK(metrics.memory().usage() == 5);
+  CHECK(metrics.memory().usage_limit() == UINT64_MAX);
+  CHECK(metrics.cpu().usage_usec() == 7);
+  CHECK(metrics.pids().current() == 3);
+  CHECK(metrics.pids().limit() == 64);
 }
 
 TEST_CASE("an end is told to containerd as every other runtime would tell it") {
