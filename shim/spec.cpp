@@ -36,7 +36,7 @@ Result<std::uint64_t> capabilities(SpecReader& reader, std::string_view key) {
   return set;
 }
 
-Status read_user(SpecReader user, wire::Workload& workload) {
+Status read_user(SpecReader user, wire::Process& workload) {
   workload.uid = CR_TRY(user.id("uid", 0));
   workload.gid = CR_TRY(user.id("gid", 0));
   workload.umask = CR_TRY(user.id("umask", 022));
@@ -51,7 +51,7 @@ Status read_user(SpecReader user, wire::Workload& workload) {
   return user.done();
 }
 
-Status read_rlimits(SpecReader& process, wire::Workload& workload) {
+Status read_rlimits(SpecReader& process, wire::Process& workload) {
   for (const json::Value& element : CR_TRY(process.list("rlimits"))) {
     SpecReader limit = CR_TRY(SpecReader::open(&element, "process.rlimits[]"));
     const std::string type = CR_TRY(limit.text("type"));
@@ -67,10 +67,23 @@ Status read_rlimits(SpecReader& process, wire::Workload& workload) {
   return base::ok();
 }
 
-Status read_process(SpecReader process, wire::Workload& workload) {
-  if (CR_TRY(process.boolean("terminal", false))) {
-    return process.unsupported("terminal", "a cell has no terminal yet");
+Status read_terminal(SpecReader& process, wire::Process& workload) {
+  const bool terminal = CR_TRY(process.boolean("terminal", false));
+  SpecReader size = CR_TRY(process.object("consoleSize"));
+  const std::int64_t rows = CR_TRY(size.integer("height", 0));
+  const std::int64_t columns = CR_TRY(size.integer("width", 0));
+  constexpr std::int64_t kMost = std::numeric_limits<std::uint16_t>::max();
+  if (rows < 0 || columns < 0 || rows > kMost || columns > kMost) {
+    return size.bad("height", "height or width out of range");
   }
+  if (terminal) {
+    workload.terminal = wire::WindowSize{static_cast<std::uint16_t>(rows), static_cast<std::uint16_t>(columns)};
+  }
+  return size.done();
+}
+
+Status read_process(SpecReader process, wire::Process& workload) {
+  CR_CHECK(read_terminal(process, workload));
   workload.args = CR_TRY(process.texts("args"));
   if (workload.args.empty()) {
     return process.bad("args", "required");
@@ -89,7 +102,6 @@ Status read_process(SpecReader process, wire::Workload& workload) {
   CR_CHECK(read_rlimits(process, workload));
   // Host notions: a cell's kernel has no AppArmor or SELinux policy, and its OOM killer sees one job only.
   CR_CHECK(process.refuse({"apparmorProfile", "selinuxLabel", "oomScoreAdj", "commandLine", "ioPriority", "scheduler"}));
-  process.ignore({"consoleSize"});
   return process.done();
 }
 
@@ -294,6 +306,21 @@ Result<CellPlan> parse_spec(std::string_view config_json) {
   }
   CR_CHECK(wire::validate(plan.workload).context("OCI spec"));
   return plan;
+}
+
+Result<wire::Process> parse_process(std::string_view process_json, const wire::Process& task) {
+  const json::Value document =
+      CR_TRY(json::parse(process_json, {.max_bytes = kMaxConfig, .max_depth = 16, .max_members = 1024}).context("OCI process"));
+  wire::Process process;
+  CR_CHECK(read_process(CR_TRY(SpecReader::open(&document, "process")), process));
+  const wire::CapabilitySets& asked = process.capabilities;
+  const std::uint64_t any = asked.bounding | asked.effective | asked.permitted | asked.inheritable | asked.ambient;
+  if ((any & ~task.capabilities.bounding) != 0) {
+    return Error(base::Errc::kPermissionDenied, "OCI process: a capability that the task itself does not have");
+  }
+  process.no_new_privileges = process.no_new_privileges || task.no_new_privileges;
+  process.seccomp = task.seccomp;
+  return process;
 }
 
 Result<CellPlan> load_spec(const std::string& bundle) {

@@ -28,6 +28,9 @@ struct CellPlan {
 
 // kInvalidArgument for a malformed spec, kUnimplemented for one that asks for something a cell does not have.
 base::Result<CellPlan> parse_spec(std::string_view config_json);
+// The OCI process of one that joins `task`. kPermissionDenied for a capability that the task itself may not have; the task's
+// seccomp filter and no_new_privs hold for it whatever it says.
+base::Result<wire::Process> parse_process(std::string_view process_json, const wire::Process& task);
 // Reads at most 2 MiB of `<bundle>/config.json`.
 base::Result<CellPlan> load_spec(const std::string& bundle);
 

@@ -109,10 +109,12 @@ void OutputFifo::pump() {
   }
 }
 
-Result<std::unique_ptr<InputFifo>> InputFifo::open(Loop& loop, const std::string& path, Sink sink) {
+Result<std::unique_ptr<InputFifo>> InputFifo::open(Loop& loop, const std::string& path, Sink sink,
+                                                   bool keep_open) {
   base::UniqueFd fd;
   if (!path.empty()) {
-    fd = CR_TRY(open_fifo(path, O_RDONLY));
+    // With a writing end of our own there is never an end of file (fifo(7)).
+    fd = CR_TRY(open_fifo(path, keep_open ? O_RDWR : O_RDONLY));
   }
   return std::unique_ptr<InputFifo>(new InputFifo(loop, std::move(fd), std::move(sink)));
 }
@@ -155,6 +157,15 @@ void InputFifo::close_after_drain() {
   if (started_ && !ended_ && pending_.empty() && fd_) {
     pump();
   }
+}
+
+void InputFifo::stop() {
+  ended_ = true;
+  if (watching_) {
+    loop_.unwatch(fd_.get());
+    watching_ = false;
+  }
+  fd_.reset();
 }
 
 void InputFifo::pump() {

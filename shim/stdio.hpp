@@ -56,7 +56,9 @@ class InputFifo {
     std::function<void()> end;
   };
   // Empty path: `end` is called at once by start().
-  static base::Result<std::unique_ptr<InputFifo>> open(Loop& loop, const std::string& path, Sink sink);
+  // `keep_open`: the last writer's leaving is no end, the next may come (attach); only close_after_drain() ends it.
+  static base::Result<std::unique_ptr<InputFifo>> open(Loop& loop, const std::string& path, Sink sink,
+                                                       bool keep_open = false);
   InputFifo(const InputFifo&) = delete;
   InputFifo& operator=(const InputFifo&) = delete;
   InputFifo(InputFifo&&) = delete;
@@ -69,6 +71,8 @@ class InputFifo {
   void resume();
   // No writer will come any more: what lies in the FIFO is forwarded, then `end`.
   void close_after_drain();
+  // Nobody takes any more.
+  void stop();
 
  private:
   InputFifo(Loop& loop, base::UniqueFd fd, Sink sink) : loop_(loop), fd_(std::move(fd)), sink_(std::move(sink)) {}

@@ -12,6 +12,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -25,11 +26,12 @@
 #include "shim/bundle_files.hpp"
 #include "shim/children.hpp"
 #include "shim/config.hpp"
+#include "shim/exec.hpp"
 #include "shim/loop.hpp"
 #include "shim/machine.hpp"
+#include "shim/process_stdio.hpp"
 #include "shim/rootfs.hpp"
 #include "shim/spec.hpp"
-#include "shim/stdio.hpp"
 #include "shim/uid_pool.hpp"
 
 namespace cellrund::shim {
@@ -38,12 +40,7 @@ struct TaskRequest {
   std::string id;
   std::string bundle;
   std::vector<RootfsMount> rootfs;
-  std::string stdin_path, stdout_path, stderr_path;
-};
-
-struct TaskEnd {
-  std::uint32_t status = 0;
-  base::WallTime at;
+  StdioPaths stdio;
 };
 
 class Task {
@@ -61,9 +58,11 @@ class Task {
   using Answer = std::function<void(base::Result<pid_t>)>;  // called exactly once
 
   // Answers with the VMM's pid when it runs confined, or with the failure, after which no process is left and only
-  // destruction remains. `ended` is called once, if ever the task was created.
+  // destruction remains. `ended` is called once, if ever the task was created, and after `exec_ended` of each exec that was
+  // started.
   static std::unique_ptr<Task> create(Env env, Config config, TaskRequest request, Answer created,
-                                      std::function<void(const TaskEnd&)> ended);
+                                      std::function<void(const TaskEnd&)> ended,
+                                      std::function<void(const std::string&, const TaskEnd&)> exec_ended);
   Task(const Task&) = delete;
   Task& operator=(const Task&) = delete;
   Task(Task&&) = delete;
@@ -79,6 +78,16 @@ class Task {
   // kFailedPrecondition when the task has no cgroup.
   base::Result<host::CgroupLoad> load() const;
   void close_stdin();
+  // Processes beside the first. The id of every call but the first two must be known: exec() says.
+  base::Status add_exec(const std::string& id, StdioPaths stdio, std::string_view process_json);
+  [[nodiscard]] const Exec* exec(const std::string& id) const;
+  // Answers when the guest has started it, or when it is certain that it never will.
+  void start_exec(const std::string& id, Answer started);
+  base::Status signal_exec(const std::string& id, int signo);
+  void close_exec_stdin(const std::string& id);
+  base::Result<TaskEnd> delete_exec(const std::string& id);
+  // Empty: of the first process. kFailedPrecondition without a terminal. Before its start too.
+  base::Status resize(const std::string& exec_id, wire::WindowSize size);
   // After kStopped. Gives back what the host still holds for it; failures are logged, and `delete` tries again.
   void release();
 
@@ -89,7 +98,8 @@ class Task {
   [[nodiscard]] const std::optional<TaskEnd>& end() const noexcept { return ended_; }
 
  private:
-  Task(Env env, Config config, TaskRequest request, Answer created, std::function<void(const TaskEnd&)> ended);
+  Task(Env env, Config config, TaskRequest request, Answer created, std::function<void(const TaskEnd&)> ended,
+       std::function<void(const std::string&, const TaskEnd&)> exec_ended);
 
   // task_create.cpp: each step goes on to the next, at once or when a child has done its work.
   base::Status prepare();
@@ -116,6 +126,12 @@ class Task {
   void kill_vmm(std::string_view rung);
   void finish(End end);
 
+  // task_exec.cpp
+  [[nodiscard]] Exec* exec_numbered(std::uint32_t number);
+  void on_exec_event(std::uint32_t number, wire::Event& event);
+  void end_exec(Exec& exec, std::uint32_t status);
+  void end_execs();
+
   Env env_;
   Config config_;
   TaskRequest request_;
@@ -123,6 +139,7 @@ class Task {
   Answer started_;
   Answer pausing_;  // of a pause or a resume that the VMM has not answered yet
   std::function<void(const TaskEnd&)> on_end_;
+  std::function<void(const std::string&, const TaskEnd&)> on_exec_end_;
   State state_ = State::kPreparing;
 
   CellPlan plan_;
@@ -136,9 +153,10 @@ class Task {
   std::optional<host::CgroupTree> cgroups_;
   std::optional<host::Cgroup> cgroup_;
   bool cgroup_is_ours_ = false;
-  std::unique_ptr<OutputFifo> stdout_, stderr_;
-  std::unique_ptr<InputFifo> stdin_;
   std::unique_ptr<Machine> machine_;
+  std::unique_ptr<ProcessStdio> stdio_;
+  std::map<std::string, Exec> execs_;
+  std::vector<std::unique_ptr<ProcessStdio>> leaving_;  // of deleted execs, whose readers are not through yet
   VmmStatus vmm_status_;
   std::string guest_release_;
   std::string vmm_version_;

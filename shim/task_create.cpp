@@ -30,19 +30,22 @@ constexpr std::uint64_t kVmmThreads = 64;
 }  // namespace
 
 std::unique_ptr<Task> Task::create(Env env, Config config, TaskRequest request, Answer created,
-                                   std::function<void(const TaskEnd&)> ended) {
-  std::unique_ptr<Task> task(
-      new Task(std::move(env), std::move(config), std::move(request), std::move(created), std::move(ended)));
+                                   std::function<void(const TaskEnd&)> ended,
+                                   std::function<void(const std::string&, const TaskEnd&)> exec_ended) {
+  std::unique_ptr<Task> task(new Task(std::move(env), std::move(config), std::move(request), std::move(created),
+                                      std::move(ended), std::move(exec_ended)));
   task->go_on(task->prepare());
   return task;
 }
 
-Task::Task(Env env, Config config, TaskRequest request, Answer created, std::function<void(const TaskEnd&)> ended)
+Task::Task(Env env, Config config, TaskRequest request, Answer created, std::function<void(const TaskEnd&)> ended,
+           std::function<void(const std::string&, const TaskEnd&)> exec_ended)
     : env_(std::move(env)),
       config_(std::move(config)),
       request_(std::move(request)),
       created_(std::move(created)),
-      on_end_(std::move(ended)) {}
+      on_end_(std::move(ended)),
+      on_exec_end_(std::move(exec_ended)) {}
 
 Task::~Task() {
   for (const base::PidFd* helper : {&probe_, build_.has_value() ? &build_->builder : nullptr}) {
@@ -76,6 +79,9 @@ void Task::fail_create(Error error) {
 
 Status Task::prepare() {
   plan_ = CR_TRY(load_spec(request_.bundle));
+  if (plan_.workload.terminal.has_value() != request_.stdio.terminal) {
+    return Error(Errc::kInvalidArgument, "terminal in the request, or in the OCI spec, alone");
+  }
   CR_CHECK(base::make_dirs(config_.state_dir, 0700));
   step_timer_ = CR_TRY(Timer::create(env_.loop, [this] {
     if (state_ == State::kPreparing) {
@@ -87,18 +93,7 @@ Status Task::prepare() {
                    "the guest did not come up within " + std::to_string(config_.boot_timeout.count()) + " s");
     }
   }));
-  stdout_ = CR_TRY(OutputFifo::open(env_.loop, request_.stdout_path, [this](std::size_t n) {
-    machine_->with_session([n](wire::HostSession& s) { s.grant(wire::Stream::kStdout, n); });
-  }));
-  stderr_ = CR_TRY(OutputFifo::open(env_.loop, request_.stderr_path, [this](std::size_t n) {
-    machine_->with_session([n](wire::HostSession& s) { s.grant(wire::Stream::kStderr, n); });
-  }));
-  InputFifo::Sink sink;
-  sink.take = [this](base::BytesView bytes) {
-    return machine_->with_session([bytes](wire::HostSession& s) { return s.write_stdin(bytes); });
-  };
-  sink.end = [this] { machine_->with_session([](wire::HostSession& s) { s.close_stdin(); }); };
-  stdin_ = CR_TRY(InputFifo::open(env_.loop, request_.stdin_path, std::move(sink)));
+  stdio_ = CR_TRY(ProcessStdio::open(env_.loop, request_.stdio, machine_));
   images_ = CR_TRY(load_guest_images(config_));
   return find_accelerator();
 }
@@ -245,9 +240,9 @@ void Task::on_checked(Result<VmmStatus> checked) {
 }
 
 void Task::release() {
-  stdin_.reset();
-  stdout_.reset();
-  stderr_.reset();
+  execs_.clear();
+  leaving_.clear();
+  stdio_.reset();
   if (cgroup_.has_value() && cgroup_is_ours_) {
     for (const Error& failure : cgroup_->destroy(base::Deadline::after(std::chrono::seconds(2)))) {
       base::log::error("remove cgroup: " + failure.message());

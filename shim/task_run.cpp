@@ -69,7 +69,10 @@ void Task::begin() {
     return;
   }
   state_ = State::kRunning;
-  stdin_->start();
+  if (plan_.workload.terminal.has_value()) {  // its client may have changed it since the workload was sent
+    machine_->with_session([this](wire::HostSession& s) { s.resize(*plan_.workload.terminal); });
+  }
+  stdio_->start(0);
   std::exchange(started_, nullptr)(pid());
 }
 
@@ -77,7 +80,18 @@ void Task::on_event(wire::Event& event) {
   if (state_ == State::kStopped || state_ == State::kPreparing) {
     return;
   }
-  if (const auto* hello = std::get_if<wire::HelloEvent>(&event)) {
+  const std::uint32_t process = std::visit(
+      [](const auto& one) -> std::uint32_t {
+        if constexpr (requires { one.process; }) {
+          return one.process;
+        } else {
+          return 0;
+        }
+      },
+      event);
+  if (process != 0) {
+    on_exec_event(process, event);
+  } else if (const auto* hello = std::get_if<wire::HelloEvent>(&event)) {
     guest_release_ = hello->kernel_release;
     Status sent = machine_->with_session([this](wire::HostSession& s) { return s.send_workload(plan_.workload); });
     if (!sent.ok()) {
@@ -86,9 +100,9 @@ void Task::on_event(wire::Event& event) {
   } else if (std::holds_alternative<wire::ReadyEvent>(event)) {
     machine_->commit();
   } else if (auto* output = std::get_if<wire::OutputEvent>(&event)) {
-    (output->stream == wire::Stream::kStderr ? stderr_ : stdout_)->push(output->data);
+    stdio_->push(output->stream, output->data);
   } else if (std::holds_alternative<wire::StdinRoomEvent>(event)) {
-    stdin_->resume();
+    stdio_->stdin_room();
   } else if (const auto* exit = std::get_if<wire::ExitEvent>(&event)) {
     on_exit_event(exit->exit);
   } else if (const auto* error = std::get_if<wire::ProtocolErrorEvent>(&event)) {
@@ -211,8 +225,8 @@ base::Result<host::CgroupLoad> Task::load() const {
 }
 
 void Task::close_stdin() {
-  if (stdin_) {
-    stdin_->close_after_drain();
+  if (stdio_ && state_ != State::kStopped) {
+    stdio_->close_stdin();
   }
 }
 
@@ -277,9 +291,8 @@ void Task::finish(End end) {
   }
   base::log::info("task=" + request_.id + " step=ended kind=" + std::string(to_string(end.kind)) +
                   " value=" + std::to_string(end.value) + " message=" + base::log::quoted(end.message));
-  stdout_->finish();
-  stderr_->finish();
-  stdin_.reset();
+  end_execs();
+  stdio_->finish();
   ended_ = TaskEnd{exit_status(end), base::WallTime::now()};
   if (started_) {
     std::exchange(started_, nullptr)(

@@ -5,12 +5,14 @@
 #include <algorithm>
 #include <array>
 #include <csignal>
+#include <limits>
 #include <utility>
 
 #include "base/log.hpp"
 #include "containerd_shim.pb.h"
 #include "shim/metrics.hpp"
 #include "shim/runtime_options.hpp"
+#include "shim/task_request.hpp"
 
 namespace cellrund::shim {
 namespace {
@@ -20,21 +22,6 @@ using base::Error;
 using base::Result;
 
 constexpr std::string_view kService = "containerd.task.v2.Task";
-constexpr std::size_t kMaxWaiters = 1024;
-
-Error malformed() { return Error(Errc::kInvalidArgument, "malformed request"); }
-
-void set_time(shimapi::Timestamp* out, base::WallTime time) {
-  out->set_seconds(time.seconds);
-  out->set_nanos(time.nanos);
-}
-
-std::string wait_response(const TaskEnd& end) {
-  shimapi::WaitResponse response;
-  response.set_exit_status(end.status);
-  set_time(response.mutable_exited_at(), end.at);
-  return response.SerializeAsString();
-}
 
 shimapi::Status wire_status(const Task& task) noexcept {
   switch (task.state()) {
@@ -52,8 +39,10 @@ shimapi::Status wire_status(const Task& task) noexcept {
 
 void TaskService::handle(ttrpc::Call call, ttrpc::Reply reply) {
   using Method = void (TaskService::*)(const std::string&, ttrpc::Reply);
-  static constexpr std::array<std::pair<std::string_view, Method>, 13> kMethods{{{"Create", &TaskService::create},
+  static constexpr std::array<std::pair<std::string_view, Method>, 15> kMethods{{{"Create", &TaskService::create},
                                                                                 {"Start", &TaskService::start},
+                                                                {"Exec", &TaskService::exec},
+                                                                {"ResizePty", &TaskService::resize_pty},
                                                                                 {"Delete", &TaskService::remove},
                                                                                 {"State", &TaskService::state},
                                                                                 {"Wait", &TaskService::wait},
@@ -75,38 +64,16 @@ void TaskService::handle(ttrpc::Call call, ttrpc::Reply reply) {
   (this->*found->second)(call.payload, std::move(reply));
 }
 
-template <typename Request>
-Task* TaskService::task_of(const std::string& payload, Request& request, ttrpc::Reply& reply) {
-  if (!request.ParseFromString(payload)) {
-    std::move(reply).fail(malformed());
-    return nullptr;
-  }
-  if constexpr (requires { request.exec_id(); }) {
-    if (!request.exec_id().empty()) {
-      std::move(reply).fail(Error(Errc::kNotFound, "a cell has no exec processes: " + base::log::quoted(request.exec_id())));
-      return nullptr;
-    }
-  }
-  if (!task_ || !created_ || request.id() != task_->request().id) {
-    std::move(reply).fail(Error(Errc::kNotFound, "no such task: " + base::log::quoted(request.id())));
-    return nullptr;
-  }
-  return task_.get();
-}
-
 void TaskService::create(const std::string& payload, ttrpc::Reply reply) {
   shimapi::CreateTaskRequest request;
   if (!request.ParseFromString(payload)) {
-    return std::move(reply).fail(malformed());
+    return std::move(reply).fail(malformed_request());
   }
   if (task_) {
     return std::move(reply).fail(Error(Errc::kAlreadyExists, "this shim has a task already"));
   }
   if (request.id() != line_.id) {
     return std::move(reply).fail(Error(Errc::kInvalidArgument, "create: this shim serves another task"));
-  }
-  if (request.terminal()) {
-    return std::move(reply).fail(Error(Errc::kUnimplemented, "create: a cell has no terminal yet"));
   }
   if (!request.checkpoint().empty() || !request.parent_checkpoint().empty()) {
     return std::move(reply).fail(Error(Errc::kUnimplemented, "create: a cell cannot be restored from a checkpoint"));
@@ -126,9 +93,7 @@ void TaskService::create(const std::string& payload, ttrpc::Reply reply) {
   TaskRequest task{.id = request.id(),
                    .bundle = request.bundle(),
                    .rootfs = {},
-                   .stdin_path = request.stdin(),
-                   .stdout_path = request.stdout(),
-                   .stderr_path = request.stderr()};
+                   .stdio = {request.stdin(), request.stdout(), request.stderr(), request.terminal()}};
   for (const shimapi::Mount& mount : request.rootfs()) {
     task.rootfs.push_back({mount.type(), mount.source(), {mount.options().begin(), mount.options().end()}});
   }
@@ -137,9 +102,10 @@ void TaskService::create(const std::string& payload, ttrpc::Reply reply) {
   event.set_container_id(task.id);
   event.set_bundle(task.bundle);
   *event.mutable_rootfs() = request.rootfs();
-  event.mutable_io()->set_stdin(task.stdin_path);
-  event.mutable_io()->set_stdout(task.stdout_path);
-  event.mutable_io()->set_stderr(task.stderr_path);
+  event.mutable_io()->set_stdin(task.stdio.in);
+  event.mutable_io()->set_stdout(task.stdio.out);
+  event.mutable_io()->set_stderr(task.stdio.err);
+  event.mutable_io()->set_terminal(task.stdio.terminal);
   task_ = Task::create(
       std::move(env), std::move(*config), std::move(task),
       [this, shared, event](Result<pid_t> pid) mutable {
@@ -149,7 +115,8 @@ void TaskService::create(const std::string& payload, ttrpc::Reply reply) {
         }
         on_created(std::move(pid), shared);
       },
-      [this](const TaskEnd& end) { on_end(end); });
+      [this](const TaskEnd& end) { on_end(end); },
+      [this](const std::string& exec_id, const TaskEnd& end) { publish_exit(exec_id, end); });
 }
 
 void TaskService::on_created(Result<pid_t> pid, const std::shared_ptr<ttrpc::Reply>& reply) {
@@ -178,6 +145,9 @@ void TaskService::start(const std::string& payload, ttrpc::Reply reply) {
   if (task == nullptr) {
     return;
   }
+  if (!request.exec_id().empty()) {
+    return start_exec(*task, request.exec_id(), std::move(reply));
+  }
   const auto shared = std::make_shared<ttrpc::Reply>(std::move(reply));
   task->start([this, shared](const Result<pid_t>& pid) {
     if (!pid.ok()) {
@@ -195,16 +165,7 @@ void TaskService::start(const std::string& payload, ttrpc::Reply reply) {
 }
 
 void TaskService::on_end(const TaskEnd& end) {
-  shimapi::TaskExit event;
-  event.set_container_id(line_.id);
-  event.set_id(line_.id);
-  event.set_pid(static_cast<std::uint32_t>(pid_));
-  event.set_exit_status(end.status);
-  set_time(event.mutable_exited_at(), end.at);
-  publisher_.publish("/tasks/exit", "containerd.events.TaskExit", event.SerializeAsString());
-  for (ttrpc::Reply& waiter : std::exchange(waiters_, {})) {
-    std::move(waiter).send(wait_response(end));
-  }
+  publish_exit({}, end);
   if (terminating_) {
     shutdown_();
   }
@@ -215,6 +176,9 @@ void TaskService::remove(const std::string& payload, ttrpc::Reply reply) {
   Task* const task = task_of(payload, request, reply);
   if (task == nullptr) {
     return;
+  }
+  if (!request.exec_id().empty()) {
+    return remove_exec(*task, request.exec_id(), std::move(reply));
   }
   if (!task->end().has_value()) {
     return std::move(reply).fail(Error(Errc::kFailedPrecondition, "delete " + line_.id + ": the task is not stopped"));
@@ -242,14 +206,18 @@ void TaskService::state(const std::string& payload, ttrpc::Reply reply) {
   if (task == nullptr) {
     return;
   }
+  if (!request.exec_id().empty()) {
+    return exec_state(*task, request.exec_id(), std::move(reply));
+  }
   shimapi::StateResponse response;
   response.set_id(task->request().id);
   response.set_bundle(task->request().bundle);
   response.set_pid(static_cast<std::uint32_t>(pid_));
   response.set_status(wire_status(*task));
-  response.set_stdin(task->request().stdin_path);
-  response.set_stdout(task->request().stdout_path);
-  response.set_stderr(task->request().stderr_path);
+  response.set_stdin(task->request().stdio.in);
+  response.set_stdout(task->request().stdio.out);
+  response.set_stderr(task->request().stdio.err);
+  response.set_terminal(task->request().stdio.terminal);
   if (task->end().has_value()) {
     response.set_exit_status(task->end()->status);
     set_time(response.mutable_exited_at(), task->end()->at);
@@ -263,13 +231,7 @@ void TaskService::wait(const std::string& payload, ttrpc::Reply reply) {
   if (task == nullptr) {
     return;
   }
-  if (task->end().has_value()) {
-    return std::move(reply).send(wait_response(*task->end()));
-  }
-  if (waiters_.size() >= kMaxWaiters) {
-    return std::move(reply).fail(Error(Errc::kResourceExhausted, "too many waiters"));
-  }
-  waiters_.push_back(std::move(reply));
+  wait_for(request.exec_id().empty() ? task->end() : task->exec(request.exec_id())->end, request.exec_id(), std::move(reply));
 }
 
 void TaskService::kill(const std::string& payload, ttrpc::Reply reply) {
@@ -278,7 +240,8 @@ void TaskService::kill(const std::string& payload, ttrpc::Reply reply) {
   if (task == nullptr) {
     return;
   }
-  const base::Status sent = task->signal(static_cast<int>(request.signal()));
+  const int signo = static_cast<int>(request.signal());
+  const base::Status sent = request.exec_id().empty() ? task->signal(signo) : task->signal_exec(request.exec_id(), signo);
   if (!sent.ok()) {
     return std::move(reply).fail(sent.error());
   }
@@ -345,7 +308,7 @@ void TaskService::stats(const std::string& payload, ttrpc::Reply reply) {
 void TaskService::connect(const std::string& payload, ttrpc::Reply reply) {
   shimapi::ConnectRequest request;
   if (!request.ParseFromString(payload)) {
-    return std::move(reply).fail(malformed());
+    return std::move(reply).fail(malformed_request());
   }
   shimapi::ConnectResponse response;
   response.set_shim_pid(static_cast<std::uint32_t>(::getpid()));
@@ -360,8 +323,26 @@ void TaskService::close_io(const std::string& payload, ttrpc::Reply reply) {
   if (task == nullptr) {
     return;
   }
-  if (request.stdin()) {
+  if (request.stdin() && request.exec_id().empty()) {
     task->close_stdin();
+  } else if (request.stdin()) {
+    task->close_exec_stdin(request.exec_id());
+  }
+  std::move(reply).send({});
+}
+
+void TaskService::resize_pty(const std::string& payload, ttrpc::Reply reply) {
+  shimapi::ResizePtyRequest request;
+  Task* const task = task_of(payload, request, reply);
+  if (task == nullptr) {
+    return;
+  }
+  constexpr std::uint32_t kMost = std::numeric_limits<std::uint16_t>::max();
+  const wire::WindowSize size{static_cast<std::uint16_t>(std::min(request.height(), kMost)),
+                              static_cast<std::uint16_t>(std::min(request.width(), kMost))};
+  const base::Status resized = task->resize(request.exec_id(), size);
+  if (!resized.ok()) {
+    return std::move(reply).fail(resized.error());
   }
   std::move(reply).send({});
 }
@@ -369,7 +350,7 @@ void TaskService::close_io(const std::string& payload, ttrpc::Reply reply) {
 void TaskService::shut_down(const std::string& payload, ttrpc::Reply reply) {
   shimapi::ShutdownRequest request;
   if (!request.ParseFromString(payload)) {
-    return std::move(reply).fail(malformed());
+    return std::move(reply).fail(malformed_request());
   }
   std::move(reply).send({});
   if (!task_) {

@@ -1,4 +1,5 @@
-// containerd.task.v2.Task on one task: decodes calls, keeps the waiters, and publishes the task's events in their order.
+// containerd.task.v2.Task on one task and its execs: decodes calls, keeps the waiters, and publishes the events in their
+// order.
 // Lives on the loop's thread.
 #pragma once
 
@@ -38,12 +39,23 @@ class TaskService {
   void connect(const std::string& payload, ttrpc::Reply reply);
   void close_io(const std::string& payload, ttrpc::Reply reply);
   void shut_down(const std::string& payload, ttrpc::Reply reply);
+  void resize_pty(const std::string& payload, ttrpc::Reply reply);
+
+  // exec_service.cpp
+  void exec(const std::string& payload, ttrpc::Reply reply);
+  void start_exec(Task& task, const std::string& exec_id, ttrpc::Reply reply);
+  void remove_exec(Task& task, const std::string& exec_id, ttrpc::Reply reply);
+  void exec_state(const Task& task, const std::string& exec_id, ttrpc::Reply reply);
+  // Of the task when `exec_id` is empty.
+  void publish_exit(const std::string& exec_id, const TaskEnd& end);
+  void answer_waiters(const std::string& exec_id, const TaskEnd& end);
+  void wait_for(const std::optional<TaskEnd>& end, const std::string& exec_id, ttrpc::Reply reply);
 
   [[nodiscard]] Task::Answer tell_paused(std::string topic, std::string type, ttrpc::Reply reply);
   void on_created(base::Result<pid_t> pid, const std::shared_ptr<ttrpc::Reply>& reply);
   void on_end(const TaskEnd& end);
   // Reads a request and finds the task that it names. nullptr: the reply was the failure (kInvalidArgument for a
-  // malformed request, kNotFound for another id and for any exec id).
+  // malformed request, kNotFound for another id and for an exec id that is not known).
   template <typename Request>
   Task* task_of(const std::string& payload, Request& request, ttrpc::Reply& reply);
 
@@ -55,7 +67,7 @@ class TaskService {
   pid_t pid_ = 0;
   bool created_ = false;      // Create was answered with success
   bool terminating_ = false;
-  std::vector<ttrpc::Reply> waiters_;
+  std::vector<std::pair<std::string, ttrpc::Reply>> waiters_;  // of an exec id; empty: of the task
 };
 
 }  // namespace cellrund::shim

@@ -20,12 +20,9 @@ using base::Error;
 using wire::FrameType;
 using wire::Stream;
 
-// After the workload's end: as long as the host takes output, but never longer than this without progress.
-constexpr auto kDrainPatience = std::chrono::seconds(5);
 // For the EXIT frame to leave, and for the host to say SHUTDOWN.
 constexpr auto kFlushPatience = std::chrono::seconds(2);
 constexpr auto kReopenInterval = std::chrono::milliseconds(20);
-constexpr std::size_t kChunk = 32 * 1024;  // what virtio_console moves in one write
 
 Error out_of_order(const char* what) { return Error(Errc::kFailedPrecondition, std::string("host: ") + what); }
 
@@ -38,18 +35,14 @@ base::Status Agent::run() {
   return base::ok();
 }
 
-bool Agent::can_pump(const OutputStream& stream) const noexcept {
-  if (!stream.pipe || (phase_ != Phase::kRunning && phase_ != Phase::kDraining)) {
-    return false;
-  }
-  return host_gone_ || (stream.credit > 0 && channel_.has_room());
-}
-
 std::optional<Deadline> Agent::phase_deadline() const {
-  if (phase_ends_ && quiet_until_) {
-    return phase_ends_->remaining() < quiet_until_->remaining() ? phase_ends_ : quiet_until_;
+  std::optional<Deadline> next;
+  for (const auto& candidate : {phase_ends_, quiet_until_, io_.drain_ends(), execs_.deadline()}) {
+    if (candidate && (!next || candidate->remaining() < next->remaining())) {
+      next = candidate;
+    }
   }
-  return phase_ends_ ? phase_ends_ : quiet_until_;
+  return next;
 }
 
 base::Status Agent::turn() {
@@ -61,15 +54,13 @@ base::Status Agent::turn() {
   if (listen) {
     channel_events = static_cast<short>(POLLIN | (channel_.wants_write() ? POLLOUT : 0));
   }
+  const ProcessIo::Polls own = io_.polls(host_gone_);
   // A negative descriptor is passed over by poll(2).
-  std::array<pollfd, 6> polls{{
-      {listen ? channel_.fd() : -1, channel_events, 0},
-      {cell_ && phase_ < Phase::kDraining ? cell_->report_fd() : -1, POLLIN, 0},
-      {timer_.get(), POLLIN, 0},
-      {stdin_.empty() ? -1 : stdin_pipe_.get(), POLLOUT, 0},
-      {can_pump(outputs_[0]) ? outputs_[0].pipe.get() : -1, POLLIN, 0},
-      {can_pump(outputs_[1]) ? outputs_[1].pipe.get() : -1, POLLIN, 0},
-  }};
+  std::vector<pollfd> polls{{listen ? channel_.fd() : -1, channel_events, 0},
+                            {cell_ && phase_ < Phase::kDraining ? cell_->report_fd() : -1, POLLIN, 0},
+                            {timer_.get(), POLLIN, 0}};
+  polls.insert(polls.end(), own.begin(), own.end());
+  execs_.add_polls(polls);
   const auto until = phase_deadline();
   if (::poll(polls.data(), polls.size(), until ? until->poll_timeout_ms() : -1) < 0) {
     return errno == EINTR ? base::ok() : base::Status(Error::from_errno("poll"));
@@ -78,25 +69,19 @@ base::Status Agent::turn() {
   if (polls[2].revents != 0) {
     CR_CHECK(on_timer());
   }
+  io_.handle(&polls[3], host_gone_);
+  execs_.handle(&polls[3] + own.size());
   if (polls[0].revents != 0) {
     CR_CHECK(on_channel(polls[0].revents));
-  }
-  if (polls[3].revents != 0) {
-    pump_stdin();
-  }
-  if (polls[4].revents != 0) {
-    pump_output(Stream::kStdout);
-  }
-  if (polls[5].revents != 0) {
-    pump_output(Stream::kStderr);
   }
   if (polls[1].revents != 0) {
     CR_CHECK(on_cell());
   }
+  execs_.settle();
   if (phase_ == Phase::kDraining) {
-    const bool empty = !outputs_[0].pipe && !outputs_[1].pipe;
-    if (empty || (phase_ends_ && phase_ends_->expired())) {
-      finish_drain(!empty);
+    if (io_.drain(host_gone_)) {
+      exit_.output_truncated = io_.truncated();
+      end_with(std::move(exit_));
     }
   } else if (phase_ == Phase::kFlushing && (channel_.lost() || host_gone_ || (phase_ends_ && phase_ends_->expired()))) {
     phase_ = Phase::kDone;
@@ -159,13 +144,19 @@ base::Status Agent::on_frame(const wire::FrameView& frame) {
     case FrameType::kStart:
       return on_start(frame.payload);
     case FrameType::kStdin:
-      return on_stdin(frame.payload);
+      return io_.on_stdin(frame.payload);
     case FrameType::kStdinClose:
-      stdin_closing_ = true;
-      pump_stdin();
+      io_.on_stdin_close();
       return base::ok();
     case FrameType::kCredit:
-      return on_credit(frame.payload);
+      return io_.on_credit(frame.payload);
+    case FrameType::kResize:
+      return io_.on_resize(frame.payload);
+    case FrameType::kExec:
+      if (phase_ < Phase::kRunning) {
+        return out_of_order("EXEC");
+      }
+      return phase_ == Phase::kRunning ? execs_.on_frame(frame.payload, *cell_) : base::ok();
     case FrameType::kSignal: {
       const int signo = CR_TRY(wire::decode_signal(frame.payload));
       return cell_ && phase_ < Phase::kDraining ? cell_->signal(signo) : base::ok();
@@ -227,9 +218,6 @@ base::Status Agent::on_workload_piece(base::BytesView payload) {
     end_with(std::move(exit));
     return base::ok();
   }
-  outputs_[0].pipe = std::move(cell_->stdio().stdout_read);
-  outputs_[1].pipe = std::move(cell_->stdio().stderr_read);
-  stdin_pipe_ = std::move(cell_->stdio().stdin_write);
   phase_ = Phase::kPreparing;
   return base::ok();
 }
@@ -249,89 +237,25 @@ base::Status Agent::on_start(base::BytesView payload) {
   return cell_->start();
 }
 
-base::Status Agent::on_stdin(base::BytesView payload) {
-  if (stdin_.size() + payload.size() > wire::kStdinWindow || stdin_closing_) {
-    return out_of_order("STDIN beyond its credit");
-  }
-  stdin_.insert(stdin_.end(), payload.begin(), payload.end());
-  pump_stdin();
-  return base::ok();
-}
-
-base::Status Agent::on_credit(base::BytesView payload) {
-  const wire::Credit credit = CR_TRY(wire::decode_credit(payload));
-  if (credit.stream == Stream::kStdin) {
-    return out_of_order("CREDIT for stdin");
-  }
-  OutputStream& stream = output(credit.stream);
-  if (credit.bytes > wire::kOutputWindow - stream.credit) {
-    return out_of_order("CREDIT beyond the window");
-  }
-  stream.credit += credit.bytes;
-  if (phase_ == Phase::kDraining) {
-    phase_ends_ = Deadline::after(kDrainPatience);
-  }
-  return base::ok();
-}
-
-void Agent::pump_stdin() {
-  std::size_t disposed = 0;
-  if (!stdin_.empty() && stdin_pipe_) {
-    const ssize_t n = ::write(stdin_pipe_.get(), stdin_.data(), stdin_.size());
-    if (n > 0) {
-      disposed = static_cast<std::size_t>(n);
-    } else if (n < 0 && errno != EAGAIN && errno != EINTR) {
-      stdin_pipe_.reset();  // EPIPE: the workload does not read
-    }
-  }
-  if (!stdin_pipe_) {
-    disposed = stdin_.size();
-  }
-  if (disposed > 0) {
-    stdin_.erase(stdin_.begin(), stdin_.begin() + static_cast<std::ptrdiff_t>(disposed));
-    stdin_owed_ += static_cast<std::uint32_t>(disposed);
-  }
-  // Input may arrive before the exec is done; the host takes CREDIT only after STARTED.
-  if (stdin_owed_ > 0 && phase_ == Phase::kRunning) {
-    channel_.send(FrameType::kCredit, wire::encode(wire::Credit{Stream::kStdin, std::exchange(stdin_owed_, 0)}));
-  }
-  if (stdin_closing_ && stdin_.empty()) {
-    stdin_pipe_.reset();
-  }
-}
-
-void Agent::pump_output(Stream which) {
-  OutputStream& stream = output(which);
-  std::array<std::uint8_t, kChunk> buffer;  // NOLINT: filled by read
-  const std::size_t limit = host_gone_ ? kChunk : std::min<std::size_t>(kChunk, stream.credit);
-  const ssize_t n = ::read(stream.pipe.get(), buffer.data(), limit);
-  if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) {
-    stream.pipe.reset();
-    return;
-  }
-  if (n < 0 || host_gone_) {
-    return;
-  }
-  stream.credit -= static_cast<std::uint32_t>(n);
-  channel_.send(which == Stream::kStdout ? FrameType::kStdout : FrameType::kStderr,
-                base::BytesView(buffer.data(), static_cast<std::size_t>(n)));
-  if (phase_ == Phase::kDraining) {
-    phase_ends_ = Deadline::after(kDrainPatience);
-  }
-}
-
 base::Status Agent::on_cell() {
   switch (CR_TRY(cell_->report())) {
     case Cell::Event::kNothing:
       break;
     case Cell::Event::kPrepared:
+      io_.open(std::move(cell_->stdio()));
       phase_ = Phase::kReady;
       channel_.send(FrameType::kReady, {});
       break;
     case Cell::Event::kStarted:
       phase_ = Phase::kRunning;
       channel_.send(FrameType::kStarted, {});
-      pump_stdin();
+      io_.start();
+      break;
+    case Cell::Event::kExecStarted:
+      execs_.on_started(cell_->exec_report());
+      break;
+    case Cell::Event::kExecEnded:
+      execs_.on_ended(cell_->exec_report());
       break;
     case Cell::Event::kEnded:
       begin_drain();
@@ -363,26 +287,14 @@ void Agent::begin_drain() {
   exit_.stop_sent_boot_ns = stop_sent_boot_ns_;
   exit_.kill_sent_boot_ns = kill_sent_boot_ns_;
   platform_.describe_end(exit_);
-  const bool ran = phase_ == Phase::kRunning;
   phase_ = Phase::kDraining;
-  phase_ends_ = Deadline::after(kDrainPatience);
-  if (!ran) {
-    outputs_[0].pipe.reset();
-    outputs_[1].pipe.reset();
-  }
-}
-
-void Agent::finish_drain(bool truncated) {
-  exit_.output_truncated = truncated;
-  end_with(std::move(exit_));
+  execs_.drop();  // dead with the workload, and the host knows it
+  io_.begin_drain();
 }
 
 void Agent::end_with(wire::Exit exit) {
   channel_.send(FrameType::kExit, wire::encode(exit));
-  outputs_[0].pipe.reset();
-  outputs_[1].pipe.reset();
-  stdin_pipe_.reset();
-  stdin_.clear();
+  io_.close();
   timer_.reset();
   phase_ = Phase::kFlushing;
   phase_ends_ = Deadline::after(kFlushPatience);

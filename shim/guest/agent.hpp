@@ -2,7 +2,6 @@
 // descriptor or a deadline. Wire order: shim/wire/host_session.hpp.
 #pragma once
 
-#include <array>
 #include <optional>
 
 #include "base/clock.hpp"
@@ -10,7 +9,9 @@
 #include "base/result.hpp"
 #include "shim/guest/cell.hpp"
 #include "shim/guest/channel.hpp"
+#include "shim/guest/execs.hpp"
 #include "shim/guest/platform.hpp"
+#include "shim/guest/process_io.hpp"
 #include "shim/wire/messages.hpp"
 #include "shim/wire/workload.hpp"
 
@@ -20,6 +21,11 @@ class Agent {
  public:
   // `platform` outlives the agent. `channel_fd` is non-blocking.
   Agent(Platform& platform, base::UniqueFd channel_fd) : platform_(platform), channel_(std::move(channel_fd)) {}
+  Agent(const Agent&) = delete;
+  Agent& operator=(const Agent&) = delete;
+  Agent(Agent&&) = delete;
+  Agent& operator=(Agent&&) = delete;
+  ~Agent() = default;
 
   // Returns when the cell is over and said so as well as the channel allows. An error: the host broke the protocol, or
   // this program could not go on; nothing of the workload is left in either case once the caller has left the platform.
@@ -27,11 +33,6 @@ class Agent {
 
  private:
   enum class Phase { kHello, kWorkload, kPreparing, kReady, kStarting, kRunning, kDraining, kFlushing, kDone };
-
-  struct OutputStream {
-    base::UniqueFd pipe;
-    std::uint32_t credit = wire::kOutputWindow;
-  };
 
   // One turn: waits for the next thing to happen, then handles all that did.
   base::Status turn();
@@ -41,21 +42,11 @@ class Agent {
   base::Status on_hello(base::BytesView payload);
   base::Status on_workload_piece(base::BytesView payload);
   base::Status on_start(base::BytesView payload);
-  base::Status on_stdin(base::BytesView payload);
-  base::Status on_credit(base::BytesView payload);
   base::Status on_cell();
   base::Status on_timer();
   void on_host_gone();
-  void pump_stdin();
-  void pump_output(wire::Stream stream);
   void begin_drain();
-  void finish_drain(bool truncated);
   void end_with(wire::Exit exit);
-
-  [[nodiscard]] OutputStream& output(wire::Stream stream) noexcept {
-    return outputs_[stream == wire::Stream::kStdout ? 0 : 1];
-  }
-  [[nodiscard]] bool can_pump(const OutputStream& stream) const noexcept;
 
   Platform& platform_;
   Channel channel_;
@@ -65,11 +56,8 @@ class Agent {
   wire::Workload workload_;
   std::optional<Cell> cell_;
   wire::Exit exit_;
-  std::array<OutputStream, 2> outputs_;
-  base::UniqueFd stdin_pipe_;
-  base::Bytes stdin_;
-  std::uint32_t stdin_owed_ = 0;  // disposed of, not yet announced
-  bool stdin_closing_ = false;
+  ProcessIo io_{channel_, 0};
+  Execs execs_{channel_};
   bool host_gone_ = false;
   base::UniqueFd timer_;  // the deadline, then its grace
   std::int64_t stop_sent_boot_ns_ = 0;

@@ -12,7 +12,9 @@
 #include <array>
 #include <cerrno>
 
+#include "shim/guest/fd_message.hpp"
 #include "shim/guest/namespace_init.hpp"
+#include "shim/wire/codec.hpp"
 
 namespace cellrund::guest {
 namespace {
@@ -21,25 +23,53 @@ using base::Errc;
 using base::Error;
 
 // The workload may open /dev/stdout by its path, so the pipes belong to it (as runc does, libcontainer fixStdioPermissions).
-base::Status give_to(int fd, const wire::Workload& workload) {
-  if (::fchown(fd, workload.uid, workload.gid) != 0) {
+base::Status give_to(int fd, const wire::Process& process) {
+  if (::fchown(fd, process.uid, process.gid) != 0) {
     return Error::from_errno("fchown stdio pipe");
   }
   return base::ok();
+}
+
+// EAGAIN: hundreds of signals are queued already; EPIPE: it has just ended. One more changes nothing.
+base::Status unless_busy(base::Status sent) {
+  const int error = sent.ok() ? 0 : sent.error().os_errno();
+  return error == EAGAIN || error == EPIPE || error == ECONNRESET ? base::ok() : std::move(sent);
+}
+
+struct StdioEnds {
+  StdioPipes ours;
+  WorkloadStdio theirs;
+};
+
+base::Result<StdioEnds> make_pipes(const wire::Process& process) {
+  base::Pipe in = CR_TRY(base::make_pipe());
+  base::Pipe out = CR_TRY(base::make_pipe());
+  base::Pipe err = CR_TRY(base::make_pipe());
+  for (const int fd : {in.read.get(), out.write.get(), err.write.get()}) {
+    CR_CHECK(give_to(fd, process));
+  }
+  for (const int fd : {in.write.get(), out.read.get(), err.read.get()}) {
+    CR_CHECK(base::set_nonblocking(fd, true));
+  }
+  return StdioEnds{{std::move(in.write), std::move(out.read), std::move(err.read)},
+                   {std::move(in.read), std::move(out.write), std::move(err.write)}};
+}
+
+base::Result<StdioPipes> pipes_of(base::UniqueFd master) {
+  base::UniqueFd second(::fcntl(master.get(), F_DUPFD_CLOEXEC, 3));
+  if (!second) {
+    return Error::from_errno("fcntl F_DUPFD_CLOEXEC");
+  }
+  return StdioPipes{std::move(second), std::move(master), {}};
 }
 
 }  // namespace
 
 base::Result<Cell> Cell::create(const wire::Workload& workload, int cgroup_fd, int channel_fd) {
   Cell cell;
-  base::Pipe in = CR_TRY(base::make_pipe());
-  base::Pipe out = CR_TRY(base::make_pipe());
-  base::Pipe err = CR_TRY(base::make_pipe());
-  for (const int fd : {in.read.get(), out.write.get(), err.write.get()}) {
-    CR_CHECK(give_to(fd, workload));
-  }
-  for (const int fd : {in.write.get(), out.read.get(), err.read.get()}) {
-    CR_CHECK(base::set_nonblocking(fd, true));
+  StdioEnds ends;
+  if (!workload.terminal) {
+    ends = CR_TRY(make_pipes(workload));
   }
   base::SocketPair ctl = CR_TRY(base::make_socket_pair(SOCK_SEQPACKET));
   int pidfd = -1;
@@ -58,16 +88,13 @@ base::Result<Cell> Cell::create(const wire::Workload& workload, int cgroup_fd, i
   }
   if (pid == 0) {
     (void)::close(channel_fd);
-    in.write.reset();
-    out.read.reset();
-    err.read.reset();
+    ends.ours = StdioPipes{};
     ctl.ours.reset();
-    run_namespace_init(workload, std::move(ctl.theirs),
-                       WorkloadStdio{std::move(in.read), std::move(out.write), std::move(err.write)});
+    run_namespace_init(workload, std::move(ctl.theirs), std::move(ends.theirs));
   }
   cell.pidfd_.reset(pidfd);
   cell.ctl_ = std::move(ctl.ours);
-  cell.stdio_ = StdioPipes{std::move(in.write), std::move(out.read), std::move(err.read)};
+  cell.stdio_ = std::move(ends.ours);
   CR_CHECK(base::set_nonblocking(cell.ctl_.get(), true));
   return cell;
 }
@@ -77,24 +104,39 @@ base::Result<Cell::Event> Cell::report() {
     return reap();
   }
   std::array<std::uint8_t, 512> buffer{};
-  const ssize_t n = ::recv(ctl_.get(), buffer.data(), buffer.size(), 0);
-  if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
+  auto received = CR_TRY(receive_message(ctl_.get(), buffer));
+  if (!received.has_value()) {
     return Event::kNothing;
   }
-  if (n <= 0) {
+  if (received->data.empty()) {
     ctl_.reset();  // from now on the pidfd tells
     return reap();
   }
-  switch (buffer[0]) {
+  wire::Reader in(received->data.subspan(1));
+  std::optional<StdioPipes> terminal;
+  if (!received->fds.empty()) {
+    terminal = CR_TRY(pipes_of(std::move(received->fds.front())));
+  }
+  switch (received->data[0]) {
     case kReportPrepared:
+      if (terminal) {
+        stdio_ = *std::move(terminal);
+      }
       return Event::kPrepared;
     case kReportStarted:
       started_ = true;
       return Event::kStarted;
     case kReportEnded:
-      exit_ = CR_TRY(wire::decode_exit(base::BytesView(buffer.data() + 1, static_cast<std::size_t>(n) - 1)));
+      exit_ = CR_TRY(wire::decode_exit(in.raw(in.left())));
       have_exit_ = true;
       return Event::kNothing;
+    case kReportExecStarted:
+      exec_report_ = {in.u32(), {}, std::move(terminal)};
+      return Event::kExecStarted;
+    case kReportExecEnded:
+      exec_report_ = {in.u32(), {}, {}};
+      exec_report_.exit = CR_TRY(wire::decode_exit(in.raw(in.left())));
+      return Event::kExecEnded;
     default:
       return Error(Errc::kDataLoss, "namespace init: unknown report");
   }
@@ -120,11 +162,38 @@ base::Result<Cell::Event> Cell::reap() {
   return Event::kEnded;
 }
 
-base::Status Cell::start() {
-  if (::send(ctl_.get(), &kStartCommand, 1, MSG_NOSIGNAL) != 1) {
-    return Error::from_errno("send start to the namespace init");
+base::Status Cell::command(base::BytesView message, std::initializer_list<int> fds) {
+  return send_message(ctl_.get(), message, fds).context("command to the namespace init");
+}
+
+base::Status Cell::start() { return command({&kStartCommand, 1}); }
+
+base::Result<std::optional<StdioPipes>> Cell::exec(std::uint32_t number, const wire::Process& process) {
+  if (!ctl_) {
+    return Error(Errc::kFailedPrecondition, "the workload has ended");
   }
-  return base::ok();
+  wire::Writer message;
+  message.u8(kExecCommand);
+  message.u32(number);
+  message.raw(CR_TRY(wire::encode_process(process)));
+  if (process.terminal) {
+    CR_CHECK(command(message.bytes()));
+    return std::optional<StdioPipes>{};
+  }
+  StdioEnds ends = CR_TRY(make_pipes(process));
+  CR_CHECK(command(message.bytes(), {ends.theirs.in.get(), ends.theirs.out.get(), ends.theirs.err.get()}));
+  return std::optional<StdioPipes>(std::move(ends.ours));
+}
+
+base::Status Cell::signal_exec(std::uint32_t number, int signo) {
+  if (!ctl_) {
+    return base::ok();
+  }
+  wire::Writer message;
+  message.u8(kExecSignalCommand);
+  message.u32(number);
+  message.u8(static_cast<std::uint8_t>(signo));
+  return unless_busy(command(message.bytes()));
 }
 
 base::Status Cell::signal(int signo) {
@@ -138,12 +207,8 @@ base::Status Cell::signal(int signo) {
   if (!ctl_) {
     return base::ok();
   }
-  const auto command = static_cast<unsigned char>(signo);
-  // EAGAIN: hundreds of signals are queued already; EPIPE: it has just ended. One more changes nothing.
-  if (::send(ctl_.get(), &command, 1, MSG_NOSIGNAL) != 1 && errno != EAGAIN && errno != EPIPE && errno != ECONNRESET) {
-    return Error::from_errno("send signal to the namespace init");
-  }
-  return base::ok();
+  const auto signal = static_cast<unsigned char>(signo);
+  return unless_busy(command({&signal, 1}));
 }
 
 }  // namespace cellrund::guest

@@ -17,7 +17,7 @@
 
 namespace cellrund::guest {
 
-// The agent's ends; all non-blocking.
+// The agent's ends; all non-blocking. Of a terminal: stdin_write and stdout_read are both its master, stderr_read is none.
 struct StdioPipes {
   base::UniqueFd stdin_write;
   base::UniqueFd stdout_read;
@@ -32,26 +32,39 @@ class Cell {
 
   // Readable when report() has something. Ask again after each report: it changes.
   [[nodiscard]] int report_fd() const noexcept { return ctl_ ? ctl_.get() : pidfd_.get(); }
-  enum class Event { kNothing, kPrepared, kStarted, kEnded };
+  enum class Event { kNothing, kPrepared, kStarted, kEnded, kExecStarted, kExecEnded };
   // Never blocks. After kEnded every process of the namespace is dead and exit() tells how the workload ended; do not
   // call again.
   base::Result<Event> report();
   [[nodiscard]] const wire::Exit& exit() const noexcept { return exit_; }
+  // After kExecStarted or kExecEnded: of which process, how it ended, and its terminal if it was started with one.
+  struct ExecReport {
+    std::uint32_t number = 0;
+    wire::Exit exit;
+    std::optional<StdioPipes> terminal;
+  };
+  [[nodiscard]] ExecReport& exec_report() noexcept { return exec_report_; }
 
   // After kPrepared.
   base::Status start();
   // SIGKILL ends the whole namespace; every other signal goes to the workload.
   base::Status signal(int signo);
+  // Complete after kPrepared.
   [[nodiscard]] StdioPipes& stdio() noexcept { return stdio_; }
+  // After kStarted. The pipes of the new process; none when it has a terminal, which comes with kExecStarted.
+  base::Result<std::optional<StdioPipes>> exec(std::uint32_t number, const wire::Process& process);
+  base::Status signal_exec(std::uint32_t number, int signo);
 
  private:
   Cell() = default;
   base::Result<Event> reap();
+  base::Status command(base::BytesView message, std::initializer_list<int> fds = {});
 
   base::UniqueFd pidfd_;
   base::UniqueFd ctl_;
   StdioPipes stdio_;
   wire::Exit exit_;
+  ExecReport exec_report_;
   bool started_ = false;
   bool have_exit_ = false;
   bool kill_sent_ = false;

@@ -51,15 +51,15 @@ base::Status set_capabilities(const wire::CapabilitySets& sets) {
   return base::ok();
 }
 
-base::Status set_ids(const wire::Workload& workload) {
-  const auto& groups = workload.additional_gids;
+base::Status set_ids(const wire::Process& process) {
+  const auto& groups = process.additional_gids;
   if (::syscall(SYS_setgroups, groups.size(), groups.empty() ? nullptr : groups.data()) != 0) {
     return Error::from_errno("setgroups");
   }
-  if (::syscall(SYS_setresgid, workload.gid, workload.gid, workload.gid) != 0) {
+  if (::syscall(SYS_setresgid, process.gid, process.gid, process.gid) != 0) {
     return Error::from_errno("setresgid");
   }
-  if (::syscall(SYS_setresuid, workload.uid, workload.uid, workload.uid) != 0) {
+  if (::syscall(SYS_setresuid, process.uid, process.uid, process.uid) != 0) {
     return Error::from_errno("setresuid");
   }
   std::array<uid_t, 3> uids{};
@@ -68,7 +68,7 @@ base::Status set_ids(const wire::Workload& workload) {
     return Error::from_errno("getresuid");
   }
   for (std::size_t i = 0; i < 3; ++i) {
-    if (uids[i] != workload.uid || gids[i] != workload.gid) {
+    if (uids[i] != process.uid || gids[i] != process.gid) {
       return Error(base::Errc::kPermissionDenied, "ids did not change");
     }
   }
@@ -77,12 +77,12 @@ base::Status set_ids(const wire::Workload& workload) {
 
 }  // namespace
 
-base::Status set_rlimits(const wire::Workload& workload) {
+base::Status set_rlimits(const wire::Process& process) {
   const rlimit no_core{0, 0};
   if (::setrlimit(RLIMIT_CORE, &no_core) != 0) {
     return Error::from_errno("setrlimit core");
   }
-  for (const wire::Rlimit& limit : workload.rlimits) {
+  for (const wire::Rlimit& limit : process.rlimits) {
     const rlimit value{limit.soft, limit.hard};
     if (::setrlimit(static_cast<__rlimit_resource>(limit.resource), &value) != 0) {
       return Error::from_errno("setrlimit " + std::to_string(limit.resource));
@@ -91,18 +91,18 @@ base::Status set_rlimits(const wire::Workload& workload) {
   return base::ok();
 }
 
-base::Status drop_privileges(const wire::Workload& workload) {
-  CR_CHECK(drop_bounding(workload.capabilities.bounding));
+base::Status drop_privileges(const wire::Process& process) {
+  CR_CHECK(drop_bounding(process.capabilities.bounding));
   // Permitted capabilities survive the change of uid until capset below sets exactly what is asked for.
   if (::prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) != 0) {
     return Error::from_errno("prctl keepcaps");
   }
-  CR_CHECK(set_ids(workload));
-  CR_CHECK(set_capabilities(workload.capabilities));
+  CR_CHECK(set_ids(process));
+  CR_CHECK(set_capabilities(process.capabilities));
   if (::prctl(PR_SET_KEEPCAPS, 0, 0, 0, 0) != 0) {
     return Error::from_errno("prctl keepcaps");
   }
-  if (workload.no_new_privileges && ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) {
+  if (process.no_new_privileges && ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) {
     return Error::from_errno("prctl no_new_privs");
   }
   return base::ok();

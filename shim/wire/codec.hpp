@@ -70,6 +70,7 @@ class Reader {
   }
   void fail() noexcept { failed_ = true; }
   [[nodiscard]] bool failed() const noexcept { return failed_; }
+  [[nodiscard]] std::size_t left() const noexcept { return in_.size(); }
   [[nodiscard]] bool at_end() const noexcept { return in_.empty(); }
   // Everything read, nothing over.
   [[nodiscard]] bool complete() const noexcept { return !failed_ && in_.empty(); }

@@ -2,7 +2,7 @@
 // socketpair (process lane).
 //
 //   offset  0  magic "CRW1"
-//           4  protocol version, 1
+//           4  protocol version, 2
 //           5  type
 //           6  reserved, 0
 //           8  payload length, little endian, at most 64 KiB
@@ -23,7 +23,7 @@
 
 namespace cellrund::wire {
 
-inline constexpr std::uint8_t kProtocolVersion = 1;
+inline constexpr std::uint8_t kProtocolVersion = 2;
 inline constexpr std::size_t kHeaderBytes = 16;
 inline constexpr std::size_t kMaxPayload = 64 * 1024;
 
@@ -48,8 +48,10 @@ enum class FrameType : std::uint8_t {
   kSignal = 13,      // H→G
   kExit = 14,        // G→H
   kShutdown = 15,    // H→G
+  kResize = 16,      // H→G
+  kExec = 17,        // both ways: a frame of another process than the workload's first (messages.hpp, ExecFrame)
 };
-inline constexpr std::uint8_t kLastFrameType = 15;
+inline constexpr std::uint8_t kLastFrameType = 17;
 
 struct FrameView {
   FrameType type = FrameType::kHello;

@@ -33,6 +33,20 @@ base::Status fill_random(std::span<std::uint8_t> out) {
   return base::ok();
 }
 
+// Whether an Exit of this kind fits a process that has, or has not, said STARTED.
+bool fits(ExitKind kind, bool started) noexcept {
+  switch (kind) {
+    case ExitKind::kExited:
+      return started;
+    case ExitKind::kSignaled:  // a SIGKILL may overtake exec
+      return true;
+    case ExitKind::kExecFailed:
+    case ExitKind::kSetupFailed:
+      return !started;
+  }
+  return false;
+}
+
 std::size_t output_index(Stream stream) noexcept { return stream == Stream::kStdout ? 0 : 1; }
 
 }  // namespace
@@ -61,6 +75,25 @@ void HostSession::consumed(std::size_t bytes) {
 }
 
 void HostSession::queue(FrameType type, base::BytesView payload) { append_frame(output_, type, payload); }
+
+void HostSession::queue_for(std::uint32_t process, FrameType type, base::BytesView payload) {
+  if (process == 0) {
+    queue(type, payload);
+  } else {
+    queue(FrameType::kExec, encode(ExecFrame{process, type, payload}));
+  }
+}
+
+HostSession::Peer* HostSession::living(std::uint32_t process) {
+  if (state_ != State::kStartSent && state_ != State::kRunning) {
+    return nullptr;
+  }
+  if (process == 0) {
+    return &first_;
+  }
+  const auto found = execs_.find(process);
+  return found == execs_.end() ? nullptr : &found->second;
+}
 
 void HostSession::fail(std::vector<Event>& events, std::string what) {
   state_ = State::kFailed;
@@ -127,16 +160,17 @@ void HostSession::handle(const FrameView& frame, std::vector<Event>& events) {
         break;
       }
       state_ = State::kRunning;
+      first_.started = true;
       events.emplace_back(StartedEvent{});
       return;
     case FrameType::kStdout:
-      handle_output(Stream::kStdout, frame.payload, events);
+      handle_output(0, Stream::kStdout, frame.payload, events);
       return;
     case FrameType::kStderr:
-      handle_output(Stream::kStderr, frame.payload, events);
+      handle_output(0, Stream::kStderr, frame.payload, events);
       return;
     case FrameType::kCredit:
-      handle_credit(frame.payload, events);
+      handle_credit(0, frame.payload, events);
       return;
     case FrameType::kExit: {
       auto exit = decode_exit(frame.payload);
@@ -150,6 +184,9 @@ void HostSession::handle(const FrameView& frame, std::vector<Event>& events) {
       events.emplace_back(ExitEvent{std::move(exit).value()});
       return;
     }
+    case FrameType::kExec:
+      handle_exec(frame.payload, events);
+      return;
     case FrameType::kHello:
     case FrameType::kEntropy:
     case FrameType::kClock:
@@ -159,44 +196,78 @@ void HostSession::handle(const FrameView& frame, std::vector<Event>& events) {
     case FrameType::kStdinClose:
     case FrameType::kSignal:
     case FrameType::kShutdown:
+    case FrameType::kResize:
       break;
   }
   fail(events, "frame of type " + std::to_string(static_cast<unsigned>(frame.type)) + " is malformed or out of order");
 }
 
 bool HostSession::may_end_with(ExitKind kind) const noexcept {
-  switch (kind) {
-    case ExitKind::kExited:
-      return state_ == State::kRunning;
-    case ExitKind::kSignaled:  // a SIGKILL may overtake exec
-      return state_ == State::kRunning || state_ == State::kStartSent;
-    case ExitKind::kExecFailed:
-      return state_ == State::kStartSent;
-    case ExitKind::kSetupFailed:
-      return state_ == State::kWorkloadSent || state_ == State::kReady || state_ == State::kStartSent;
+  if (state_ == State::kWorkloadSent || state_ == State::kReady) {
+    return kind == ExitKind::kSetupFailed;
   }
-  return false;
+  return (state_ == State::kStartSent || state_ == State::kRunning) && fits(kind, first_.started);
 }
 
-void HostSession::handle_output(Stream stream, base::BytesView data, std::vector<Event>& events) {
-  std::uint32_t& credit = output_credit_[output_index(stream)];
-  if (state_ != State::kRunning || data.empty() || data.size() > credit) {
+void HostSession::handle_exec(base::BytesView payload, std::vector<Event>& events) {
+  const auto frame = decode_exec_frame(payload);
+  Peer* const peer = frame.ok() && state_ == State::kRunning ? living(frame->process) : nullptr;
+  if (peer != nullptr) {
+    switch (frame->type) {
+      case FrameType::kStarted:
+        if (!peer->started && frame->payload.empty()) {
+          peer->started = true;
+          events.emplace_back(StartedEvent{frame->process});
+          return;
+        }
+        break;
+      case FrameType::kStdout:
+      case FrameType::kStderr:
+        handle_output(frame->process, frame->type == FrameType::kStdout ? Stream::kStdout : Stream::kStderr,
+                      frame->payload, events);
+        return;
+      case FrameType::kCredit:
+        handle_credit(frame->process, frame->payload, events);
+        return;
+      case FrameType::kExit: {
+        auto exit = decode_exit(frame->payload);
+        if (exit.ok() && fits(exit->kind, peer->started)) {
+          execs_.erase(frame->process);
+          events.emplace_back(ExitEvent{std::move(exit).value(), frame->process});
+          return;
+        }
+        break;
+      }
+      default:
+        break;
+    }
+  }
+  fail(events, "EXEC is malformed, out of order, or of no process that was asked for");
+}
+
+void HostSession::handle_output(std::uint32_t process, Stream stream, base::BytesView data, std::vector<Event>& events) {
+  Peer* const peer = living(process);
+  if (peer == nullptr || !peer->started || data.empty() || data.size() > peer->output_credit[output_index(stream)]) {
     fail(events, "output out of order or beyond its credit");
     return;
   }
-  credit -= static_cast<std::uint32_t>(data.size());
-  events.emplace_back(OutputEvent{stream, base::Bytes(data.begin(), data.end())});
+  peer->output_credit[output_index(stream)] -= static_cast<std::uint32_t>(data.size());
+  events.emplace_back(OutputEvent{stream, base::Bytes(data.begin(), data.end()), process});
 }
 
-void HostSession::handle_credit(base::BytesView payload, std::vector<Event>& events) {
+void HostSession::handle_credit(std::uint32_t process, base::BytesView payload, std::vector<Event>& events) {
   const auto credit = decode_credit(payload);
-  if (!credit.ok() || credit->stream != Stream::kStdin || credit->bytes > kMaxStdinCredit ||
-      stdin_credit_ + credit->bytes > kMaxStdinCredit || state_ != State::kRunning) {
+  Peer* const peer = living(process);
+  // Credit is for what was read. A guest that gives it while all that it was sent still waits here has read nothing, and would
+  // only make the queue grow; control frames alone never fill it so far.
+  if (!credit.ok() || peer == nullptr || !peer->started || credit->stream != Stream::kStdin ||
+      credit->bytes > kMaxStdinCredit || peer->stdin_credit + credit->bytes > kMaxStdinCredit ||
+      output().size() > kMaxOutput - kMaxExecs * kStdinWindow) {
     fail(events, "malformed CREDIT");
     return;
   }
-  stdin_credit_ += credit->bytes;
-  events.emplace_back(StdinRoomEvent{});
+  peer->stdin_credit += credit->bytes;
+  events.emplace_back(StdinRoomEvent{process});
 }
 
 base::Status HostSession::send_workload(const Workload& workload) {
@@ -234,47 +305,73 @@ base::Status HostSession::start(std::int64_t deadline_boot_ns) {
   return base::ok();
 }
 
-std::size_t HostSession::write_stdin(base::BytesView bytes) {
-  if (stdin_closed_ || (state_ != State::kStartSent && state_ != State::kRunning)) {
+std::size_t HostSession::write_stdin(base::BytesView bytes, std::uint32_t process) {
+  Peer* const peer = living(process);
+  if (peer == nullptr || peer->stdin_closed) {
     return 0;
   }
-  const std::size_t taken = std::min<std::size_t>(bytes.size(), stdin_credit_);
+  const std::size_t taken = std::min<std::size_t>(bytes.size(), peer->stdin_credit);
   base::BytesView rest = bytes.first(taken);
   while (!rest.empty()) {
-    const std::size_t size = std::min(rest.size(), kMaxPayload);
-    queue(FrameType::kStdin, rest.first(size));
+    const std::size_t size = std::min(rest.size(), kMaxExecPayload);
+    queue_for(process, FrameType::kStdin, rest.first(size));
     rest = rest.subspan(size);
   }
-  stdin_credit_ -= static_cast<std::uint32_t>(taken);
+  peer->stdin_credit -= static_cast<std::uint32_t>(taken);
   return taken;
 }
 
-void HostSession::close_stdin() {
-  if (!stdin_closed_ && (state_ == State::kStartSent || state_ == State::kRunning)) {
-    stdin_closed_ = true;
-    queue(FrameType::kStdinClose, {});
+void HostSession::close_stdin(std::uint32_t process) {
+  Peer* const peer = living(process);
+  if (peer != nullptr && !peer->stdin_closed) {
+    peer->stdin_closed = true;
+    queue_for(process, FrameType::kStdinClose, {});
   }
 }
 
-void HostSession::signal(int signo) {
+void HostSession::signal(int signo, std::uint32_t process) {
   // A guest that stopped reading gets no endless queue of signals: killing its machine is the owner's remedy.
-  if ((state_ == State::kStartSent || state_ == State::kRunning) && output().size() < kMaxOutput - kMaxPayload) {
-    queue(FrameType::kSignal, encode_signal(signo));
+  if (living(process) != nullptr && has_room_for_control()) {
+    queue_for(process, FrameType::kSignal, encode_signal(signo));
   }
 }
 
-void HostSession::grant(Stream stream, std::size_t bytes) {
-  if (state_ != State::kRunning || stream == Stream::kStdin) {
+void HostSession::resize(WindowSize size, std::uint32_t process) {
+  if (living(process) != nullptr && has_room_for_control()) {
+    queue_for(process, FrameType::kResize, encode(size));
+  }
+}
+
+void HostSession::grant(Stream stream, std::size_t bytes, std::uint32_t process) {
+  Peer* const peer = living(process);
+  if (peer == nullptr || !peer->started || stream == Stream::kStdin) {
     return;
   }
   const std::size_t index = output_index(stream);
-  const std::uint32_t in_use = kOutputWindow - output_credit_[index] - ungranted_[index];
-  ungranted_[index] += static_cast<std::uint32_t>(std::min<std::size_t>(bytes, in_use));
-  if (ungranted_[index] >= kCreditStep) {
-    queue(FrameType::kCredit, encode(Credit{stream, ungranted_[index]}));
-    output_credit_[index] += ungranted_[index];
-    ungranted_[index] = 0;
+  const std::uint32_t in_use = kOutputWindow - peer->output_credit[index] - peer->ungranted[index];
+  peer->ungranted[index] += static_cast<std::uint32_t>(std::min<std::size_t>(bytes, in_use));
+  // A guest that sends without end and never reads runs out of credit.
+  if (peer->ungranted[index] >= kCreditStep && output().size() < kMaxOutput - kMaxPayload) {
+    queue_for(process, FrameType::kCredit, encode(Credit{stream, peer->ungranted[index]}));
+    peer->output_credit[index] += peer->ungranted[index];
+    peer->ungranted[index] = 0;
   }
+}
+
+base::Result<std::uint32_t> HostSession::exec(const Process& process) {
+  if (state_ != State::kRunning) {
+    return Error(Errc::kFailedPrecondition, "exec: the workload does not run");
+  }
+  if (execs_.size() >= kMaxExecs || !has_room_for_control()) {
+    return Error(Errc::kResourceExhausted,
+                 execs_.size() >= kMaxExecs ? "exec: " + std::to_string(kMaxExecs) + " processes run already"
+                                            : std::string("exec: the guest does not read"));
+  }
+  const base::Bytes encoded = CR_TRY(encode_process(process));
+  const std::uint32_t number = ++last_exec_;
+  execs_.emplace(number, Peer{});
+  queue_for(number, FrameType::kWorkload, encoded);
+  return number;
 }
 
 void HostSession::shutdown() {

@@ -9,7 +9,8 @@
 //   guest  ◄────────────── READY   Ready event            → start(): the deadline counts from here
 //   host   START ───────────────►
 //   guest  ◄──────────── STARTED   Started event          exec has happened; or Exit with kExecFailed
-//   both   STDIN/STDOUT/STDERR/CREDIT/SIGNAL              Output events: give the room back with grant()
+//   both   STDIN/STDOUT/STDERR/CREDIT/SIGNAL/RESIZE       Output events: give the room back with grant()
+//   both   EXEC(n: WORKLOAD … EXIT)                       exec(): a process beside the first, with the same life
 //   guest  ◄─────────────── EXIT   Exit event, the last   → shutdown()
 //
 // Everything from the guest is hostile. The first frame that is malformed, out of order or beyond its credit gives a
@@ -18,6 +19,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <variant>
 #include <vector>
@@ -34,15 +36,22 @@ struct HelloEvent {
   std::string kernel_release;  // printable ASCII, a claim of the guest
 };
 struct ReadyEvent {};
-struct StartedEvent {};
+// `process`: 0 for the workload's first, else what exec() returned.
+struct StartedEvent {
+  std::uint32_t process = 0;
+};
 struct OutputEvent {
   Stream stream = Stream::kStdout;
   base::Bytes data;  // 1 byte to 64 KiB
+  std::uint32_t process = 0;
 };
 // The guest's stdin has room again: write_stdin() may accept more.
-struct StdinRoomEvent {};
+struct StdinRoomEvent {
+  std::uint32_t process = 0;
+};
 struct ExitEvent {
   Exit exit;
+  std::uint32_t process = 0;
 };
 struct ProtocolErrorEvent {
   std::string what;
@@ -75,26 +84,45 @@ class HostSession {
   base::Status start(std::int64_t deadline_boot_ns = 0);
   // After start(): takes what the guest's window allows, from the front, and returns how many bytes that was.
   // Nothing is taken after close_stdin().
-  std::size_t write_stdin(base::BytesView bytes);
-  void close_stdin();
-  // Between start() and Exit; silently nothing otherwise (the workload is not there to be signalled).
-  void signal(int signo);
+  std::size_t write_stdin(base::BytesView bytes, std::uint32_t process = 0);
+  void close_stdin(std::uint32_t process = 0);
+  // Between start() and Exit; silently nothing otherwise (the process is not there to be signalled).
+  void signal(int signo, std::uint32_t process = 0);
+  void resize(WindowSize size, std::uint32_t process = 0);
   // The owner has disposed of `bytes` of a stream's Output events; the guest may send as many again.
-  void grant(Stream stream, std::size_t bytes);
+  void grant(Stream stream, std::size_t bytes, std::uint32_t process = 0);
+  // After Started and before Exit: runs another process in the workload, whose number is returned. Its events end with its
+  // own Exit, or without one when the workload ends. kResourceExhausted: kMaxExecs are alive, the process does not fit a
+  // frame, or the guest does not read.
+  base::Result<std::uint32_t> exec(const Process& process);
   // Asks the guest to power off. In any state.
   void shutdown();
 
-  // Upper bound of output(): a whole workload, a full stdin window, and control frames.
-  static constexpr std::size_t kMaxOutput = kMaxWorkloadBytes + 1024 * 1024;
+  // Upper bound of output(): a whole workload, a full stdin window of each process, and control frames.
+  static constexpr std::size_t kMaxOutput = kMaxWorkloadBytes + 5UL * 1024 * 1024;
 
  private:
   HostSession(Mode mode, const Nonce& nonce);
 
+  // What is known of one process.
+  struct Peer {
+    bool started = false;
+    std::uint32_t stdin_credit = kStdinWindow;
+    std::uint32_t output_credit[2] = {kOutputWindow, kOutputWindow};  // stdout, stderr: what the guest may still send
+    std::uint32_t ungranted[2] = {0, 0};                              // disposed of, not yet announced
+    bool stdin_closed = false;
+  };
+
   void queue(FrameType type, base::BytesView payload);
+  void queue_for(std::uint32_t process, FrameType type, base::BytesView payload);
+  // nullptr: it has not been asked for, or has ended.
+  Peer* living(std::uint32_t process);
+  [[nodiscard]] bool has_room_for_control() const noexcept { return output().size() < kMaxOutput / 2; }
   void handle(const FrameView& frame, std::vector<Event>& events);
+  void handle_exec(base::BytesView payload, std::vector<Event>& events);
   [[nodiscard]] bool may_end_with(ExitKind kind) const noexcept;
-  void handle_output(Stream stream, base::BytesView data, std::vector<Event>& events);
-  void handle_credit(base::BytesView payload, std::vector<Event>& events);
+  void handle_output(std::uint32_t process, Stream stream, base::BytesView data, std::vector<Event>& events);
+  void handle_credit(std::uint32_t process, base::BytesView payload, std::vector<Event>& events);
   void fail(std::vector<Event>& events, std::string what);
 
   Mode mode_;
@@ -106,10 +134,9 @@ class HostSession {
   std::uint64_t stale_bytes_ = 0;  // of well-formed frames before the guest's answer
   base::Bytes output_;
   std::size_t output_sent_ = 0;
-  std::uint32_t stdin_credit_ = kStdinWindow;
-  std::uint32_t output_credit_[2] = {kOutputWindow, kOutputWindow};  // stdout, stderr: what the guest may still send
-  std::uint32_t ungranted_[2] = {0, 0};                              // disposed of, not yet announced
-  bool stdin_closed_ = false;
+  Peer first_;
+  std::map<std::uint32_t, Peer> execs_;
+  std::uint32_t last_exec_ = 0;
   bool shutdown_sent_ = false;
 };
 

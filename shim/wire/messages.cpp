@@ -98,6 +98,21 @@ base::Bytes encode(const Exit& message) {
   return std::move(writer).take();
 }
 
+base::Bytes encode(const WindowSize& message) {
+  Writer writer;
+  writer.u16(message.rows);
+  writer.u16(message.columns);
+  return std::move(writer).take();
+}
+
+base::Bytes encode(const ExecFrame& message) {
+  Writer writer;
+  writer.u32(message.process);
+  writer.u8(static_cast<std::uint8_t>(message.type));
+  writer.raw(message.payload);
+  return std::move(writer).take();
+}
+
 base::Result<HostHello> decode_host_hello(base::BytesView payload) {
   Reader reader(payload);
   HostHello message;
@@ -201,6 +216,45 @@ base::Result<Exit> decode_exit(base::BytesView payload) {
   message.oom_killed = (flags & kFlagOom) != 0;
   message.pids_exhausted = (flags & kFlagPids) != 0;
   message.output_truncated = (flags & kFlagTruncated) != 0;
+  return message;
+}
+
+base::Result<WindowSize> decode_window_size(base::BytesView payload) {
+  Reader reader(payload);
+  WindowSize message;
+  message.rows = reader.u16();
+  message.columns = reader.u16();
+  if (!reader.complete()) {
+    return malformed("RESIZE");
+  }
+  return message;
+}
+
+base::Result<ExecFrame> decode_exec_frame(base::BytesView payload) {
+  Reader reader(payload);
+  ExecFrame message;
+  message.process = reader.u32();
+  const auto type = static_cast<FrameType>(reader.u8());
+  if (reader.failed() || message.process == 0) {
+    return malformed("EXEC");
+  }
+  switch (type) {
+    case FrameType::kWorkload:
+    case FrameType::kStarted:
+    case FrameType::kStdin:
+    case FrameType::kStdinClose:
+    case FrameType::kStdout:
+    case FrameType::kStderr:
+    case FrameType::kCredit:
+    case FrameType::kSignal:
+    case FrameType::kResize:
+    case FrameType::kExit:
+      break;
+    default:
+      return malformed("EXEC");
+  }
+  message.type = type;
+  message.payload = payload.subspan(payload.size() - reader.left());
   return message;
 }
 

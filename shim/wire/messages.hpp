@@ -9,6 +9,7 @@
 
 #include "base/file.hpp"
 #include "base/result.hpp"
+#include "shim/wire/frame.hpp"
 
 namespace cellrund::wire {
 
@@ -16,14 +17,14 @@ using Nonce = std::array<std::uint8_t, 16>;
 
 // First frame of the host, and again never.
 struct HostHello {
-  std::uint32_t protocol = 1;
+  std::uint32_t protocol = kProtocolVersion;
   Nonce nonce{};
 };
 
 // The guest's answer. `echo` is the host's nonce: an answer that lay in the channel from an earlier session (a machine
 // restored from a template) does not have it.
 struct GuestHello {
-  std::uint32_t protocol = 1;
+  std::uint32_t protocol = kProtocolVersion;
   Nonce nonce{};
   Nonce echo{};
   std::string kernel_release;  // uname(2), 1 to 64 printable ASCII characters; a claim of the guest
@@ -73,6 +74,26 @@ struct Exit {
   std::int64_t kill_sent_boot_ns = 0;
 };
 
+// Of a terminal, in characters.
+struct WindowSize {
+  std::uint16_t rows = 24;
+  std::uint16_t columns = 80;
+  friend bool operator==(const WindowSize&, const WindowSize&) = default;
+};
+
+// A process that joins the running workload: each of its frames travels inside an EXEC frame. `type` is one of
+// WORKLOAD (H→G, the first: encode_process()), STARTED, STDIN, STDIN_CLOSE, STDOUT, STDERR, CREDIT, SIGNAL, RESIZE and
+// EXIT (the last), with their payloads and directions. The host draws the numbers, from 1 upwards; 0 is the workload's
+// own first process, whose frames travel bare.
+struct ExecFrame {
+  std::uint32_t process = 0;
+  FrameType type = FrameType::kWorkload;
+  base::BytesView payload;  // at most kMaxExecPayload
+};
+inline constexpr std::size_t kMaxExecPayload = kMaxPayload - 5;
+// Alive at one time in one cell.
+inline constexpr std::size_t kMaxExecs = 16;
+
 [[nodiscard]] base::Bytes encode(const HostHello& message);
 [[nodiscard]] base::Bytes encode(const GuestHello& message);
 [[nodiscard]] base::Bytes encode(const Clock& message);
@@ -80,6 +101,8 @@ struct Exit {
 [[nodiscard]] base::Bytes encode(const Credit& message);
 [[nodiscard]] base::Bytes encode_signal(int signo);
 [[nodiscard]] base::Bytes encode(const Exit& message);
+[[nodiscard]] base::Bytes encode(const WindowSize& message);
+[[nodiscard]] base::Bytes encode(const ExecFrame& message);
 
 base::Result<HostHello> decode_host_hello(base::BytesView payload);
 base::Result<GuestHello> decode_guest_hello(base::BytesView payload);
@@ -89,6 +112,9 @@ base::Result<Credit> decode_credit(base::BytesView payload);
 // 1 to 64.
 base::Result<int> decode_signal(base::BytesView payload);
 base::Result<Exit> decode_exit(base::BytesView payload);
+base::Result<WindowSize> decode_window_size(base::BytesView payload);
+// The frame's payload lies in `payload`.
+base::Result<ExecFrame> decode_exec_frame(base::BytesView payload);
 
 inline constexpr std::size_t kMaxExitMessage = 256;
 inline constexpr std::size_t kMaxKernelRelease = 64;

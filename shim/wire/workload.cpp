@@ -53,7 +53,7 @@ bool is_plain_path(std::string_view path) noexcept {
 
 bool is_below_root(std::string_view path) noexcept { return path != "/" && is_plain_path(path); }
 
-base::Status validate_lists(const Workload& w) {
+base::Status validate_process(const Process& w) {
   if (w.args.empty() || w.args.front().empty() || w.args.size() > kMaxStrings ||
       std::any_of(w.args.begin(), w.args.end(), has_nul)) {
     return invalid("args are empty, too many, or hold a NUL");
@@ -68,6 +68,22 @@ base::Status validate_lists(const Workload& w) {
   if (w.additional_gids.size() > kMaxGids) {
     return invalid("too many additional gids");
   }
+  const auto bad_rlimit = [](const Rlimit& r) { return r.resource > 15 || r.soft > r.hard; };
+  if (w.rlimits.size() > kMaxRlimits || std::any_of(w.rlimits.begin(), w.rlimits.end(), bad_rlimit)) {
+    return invalid("rlimits: too many, unknown, or soft above hard");
+  }
+  const CapabilitySets& c = w.capabilities;
+  if (((c.bounding | c.effective | c.permitted | c.inheritable | c.ambient) & ~kKnownCapabilities) != 0 ||
+      (c.effective & ~c.permitted) != 0 || (c.ambient & ~(c.permitted & c.inheritable)) != 0) {
+    return invalid("capabilities: unknown, or effective or ambient ones that are not permitted");
+  }
+  if (!is_plain_path(w.cwd) || w.umask > 0777) {
+    return invalid("cwd is no plain absolute path, or bad umask");
+  }
+  return base::ok();
+}
+
+base::Status validate_lists(const Workload& w) {
   const auto bad_tmpfs = [](const TmpfsMount& m) {
     return !is_below_root(m.path) || m.size_bytes < kMinTmpfsBytes || m.mode > 07777;
   };
@@ -84,10 +100,6 @@ base::Status validate_lists(const Workload& w) {
   if (w.files.size() > kMaxFiles) {
     return invalid("files: too many");
   }
-  const auto bad_rlimit = [](const Rlimit& r) { return r.resource > 15 || r.soft > r.hard; };
-  if (w.rlimits.size() > kMaxRlimits || std::any_of(w.rlimits.begin(), w.rlimits.end(), bad_rlimit)) {
-    return invalid("rlimits: too many, unknown, or soft above hard");
-  }
   return base::ok();
 }
 
@@ -103,13 +115,12 @@ base::Status validate_network(const NetworkConfig& n) {
 }
 
 enum Tag : std::uint16_t {
-  kArgs = 1, kEnv, kCwd, kIds, kCapabilities, kFlags, kHostname, kSizes, kTmpfs, kFiles, kRlimits, kNetwork, kTimes,
-  kRootfsDevice, kProcess,
+  kArgs = 1, kEnv, kCwd, kIds, kCapabilities, kFlags, kRlimits, kTerminal,  // of a process
+  kHostname, kRoot, kTmpfs, kFiles, kNetwork, kTimes, kRootfsDevice, kProcessRoot,
 };
 
 constexpr std::uint8_t kNoNewPrivileges = 1;
 constexpr std::uint8_t kSeccomp = 2;
-constexpr std::uint8_t kReadOnlyRoot = 4;
 
 class FieldWriter {
  public:
@@ -151,7 +162,7 @@ std::array<std::uint8_t, N> get_bytes(Reader& in) {
   return out;
 }
 
-void decode_field(std::uint16_t tag, Reader& in, Workload& w) {
+void decode_process_field(std::uint16_t tag, Reader& in, Process& w) {
   switch (tag) {
     case kArgs:
       w.args = get_strings(in);
@@ -178,14 +189,33 @@ void decode_field(std::uint16_t tag, Reader& in, Workload& w) {
       const std::uint8_t flags = in.u8();
       w.no_new_privileges = (flags & kNoNewPrivileges) != 0;
       w.seccomp = (flags & kSeccomp) != 0;
-      w.read_only_root = (flags & kReadOnlyRoot) != 0;
       w.umask = in.u32();
       return;
     }
+    case kRlimits: {
+      const std::size_t n = in.count(kMaxRlimits);
+      for (std::size_t i = 0; i < n && !in.failed(); ++i) {
+        w.rlimits.push_back({in.u32(), in.u64(), in.u64()});
+      }
+      return;
+    }
+    case kTerminal:
+      if (!in.at_end()) {
+        w.terminal = WindowSize{in.u16(), in.u16()};
+      }
+      return;
+    default:
+      in.fail();
+  }
+}
+
+void decode_field(std::uint16_t tag, Reader& in, Workload& w) {
+  switch (tag) {
     case kHostname:
       w.hostname = in.text(kMaxHostname);
       return;
-    case kSizes:
+    case kRoot:
+      w.read_only_root = in.u8() != 0;
       w.writable_root_bytes = in.u64();
       w.pids_max = in.u64();
       return;
@@ -208,13 +238,6 @@ void decode_field(std::uint16_t tag, Reader& in, Workload& w) {
         f.mode = in.u32();
         f.content = in.text(kMaxFileBytes);
         w.files.push_back(std::move(f));
-      }
-      return;
-    }
-    case kRlimits: {
-      const std::size_t n = in.count(kMaxRlimits);
-      for (std::size_t i = 0; i < n && !in.failed(); ++i) {
-        w.rlimits.push_back({in.u32(), in.u64(), in.u64()});
       }
       return;
     }
@@ -241,53 +264,17 @@ void decode_field(std::uint16_t tag, Reader& in, Workload& w) {
     case kRootfsDevice:
       w.rootfs_device = in.text(kMaxPath);
       return;
-    case kProcess:
+    case kProcessRoot:
       if (!in.at_end()) {
         w.process = ProcessRoot{static_cast<int>(in.u32()), static_cast<int>(in.u32())};
       }
       return;
     default:
-      in.fail();
+      decode_process_field(tag, in, w);
   }
 }
 
-}  // namespace
-
-base::Status validate(const Workload& w) {
-  CR_CHECK(validate_lists(w));
-  if (!is_plain_path(w.cwd) || !is_below_root(w.rootfs_device)) {
-    return invalid("cwd or rootfs device is no plain absolute path");
-  }
-  const CapabilitySets& c = w.capabilities;
-  if (((c.bounding | c.effective | c.permitted | c.inheritable | c.ambient) & ~kKnownCapabilities) != 0 ||
-      (c.effective & ~c.permitted) != 0 || (c.ambient & ~(c.permitted & c.inheritable)) != 0) {
-    return invalid("capabilities: unknown, or effective or ambient ones that are not permitted");
-  }
-  if (w.hostname.size() > kMaxHostname || has_nul(w.hostname) || w.umask > 0777) {
-    return invalid("bad hostname or umask");
-  }
-  if (w.stop_signal < 1 || w.stop_signal > 64 || w.deadline_ms > kMaxMilliseconds || w.grace_ms > kMaxMilliseconds) {
-    return invalid("bad stop signal, deadline or grace");
-  }
-  if (w.network) {
-    CR_CHECK(validate_network(*w.network));
-  }
-  if (w.process) {
-    if (w.process->rootfs_fd <= 2 || w.process->netns_fd <= 2 || w.process->rootfs_fd == w.process->netns_fd) {
-      return invalid("process: bad descriptor numbers");
-    }
-    // The one lane whose kernel is the host's own.
-    if (w.uid == 0 || w.gid == 0 || !(c == CapabilitySets{}) || !w.no_new_privileges || !w.seccomp ||
-        std::find(w.additional_gids.begin(), w.additional_gids.end(), 0U) != w.additional_gids.end()) {
-      return invalid("process: refuses root, capabilities, new privileges and a workload without seccomp");
-    }
-  }
-  return base::ok();
-}
-
-base::Result<base::Bytes> encode(const Workload& w) {
-  CR_CHECK(validate(w));
-  FieldWriter out;
+void put_process(FieldWriter& out, const Process& w) {
   out.field(kArgs, [&](Writer& f) { put_strings(f, w.args); });
   out.field(kEnv, [&](Writer& f) { put_strings(f, w.env); });
   out.field(kCwd, [&](Writer& f) { f.text(w.cwd); });
@@ -306,12 +293,80 @@ base::Result<base::Bytes> encode(const Workload& w) {
     }
   });
   out.field(kFlags, [&](Writer& f) {
-    f.u8(static_cast<std::uint8_t>((w.no_new_privileges ? kNoNewPrivileges : 0) | (w.seccomp ? kSeccomp : 0) |
-                                   (w.read_only_root ? kReadOnlyRoot : 0)));
+    f.u8(static_cast<std::uint8_t>((w.no_new_privileges ? kNoNewPrivileges : 0) | (w.seccomp ? kSeccomp : 0)));
     f.u32(w.umask);
   });
+  out.field(kRlimits, [&](Writer& f) {
+    f.u32(static_cast<std::uint32_t>(w.rlimits.size()));
+    for (const Rlimit& r : w.rlimits) {
+      f.u32(r.resource);
+      f.u64(r.soft);
+      f.u64(r.hard);
+    }
+  });
+  out.field(kTerminal, [&](Writer& f) {
+    if (w.terminal) {
+      f.u16(w.terminal->rows);
+      f.u16(w.terminal->columns);
+    }
+  });
+}
+
+// Fields first to last, each as `decode` reads it, and nothing after them.
+template <typename Decode>
+base::Status decode_fields(base::BytesView bytes, Tag last, Decode decode) {
+  Reader in(bytes);
+  for (std::uint16_t expected = kArgs; expected <= last; ++expected) {
+    const std::uint16_t tag = in.u16();
+    Reader field(in.raw(in.u32()));
+    if (in.failed() || tag != expected) {
+      return invalid("a field is missing or out of order");
+    }
+    decode(tag, field);
+    if (!field.complete()) {
+      return invalid("field " + std::to_string(tag) + " is malformed");
+    }
+  }
+  return in.complete() ? base::ok() : base::Status(invalid("bytes after the last field"));
+}
+
+}  // namespace
+
+base::Status validate(const Workload& w) {
+  CR_CHECK(validate_process(w));
+  CR_CHECK(validate_lists(w));
+  if (!is_below_root(w.rootfs_device)) {
+    return invalid("rootfs device is no plain absolute path");
+  }
+  if (w.hostname.size() > kMaxHostname || has_nul(w.hostname)) {
+    return invalid("bad hostname");
+  }
+  if (w.stop_signal < 1 || w.stop_signal > 64 || w.deadline_ms > kMaxMilliseconds || w.grace_ms > kMaxMilliseconds) {
+    return invalid("bad stop signal, deadline or grace");
+  }
+  if (w.network) {
+    CR_CHECK(validate_network(*w.network));
+  }
+  if (w.process) {
+    if (w.process->rootfs_fd <= 2 || w.process->netns_fd <= 2 || w.process->rootfs_fd == w.process->netns_fd) {
+      return invalid("process: bad descriptor numbers");
+    }
+    // The one lane whose kernel is the host's own.
+    if (w.uid == 0 || w.gid == 0 || !(w.capabilities == CapabilitySets{}) || !w.no_new_privileges || !w.seccomp ||
+        std::find(w.additional_gids.begin(), w.additional_gids.end(), 0U) != w.additional_gids.end()) {
+      return invalid("process: refuses root, capabilities, new privileges and a workload without seccomp");
+    }
+  }
+  return base::ok();
+}
+
+base::Result<base::Bytes> encode(const Workload& w) {
+  CR_CHECK(validate(w));
+  FieldWriter out;
+  put_process(out, w);
   out.field(kHostname, [&](Writer& f) { f.text(w.hostname); });
-  out.field(kSizes, [&](Writer& f) {
+  out.field(kRoot, [&](Writer& f) {
+    f.u8(w.read_only_root ? 1 : 0);
     f.u64(w.writable_root_bytes);
     f.u64(w.pids_max);
   });
@@ -331,14 +386,6 @@ base::Result<base::Bytes> encode(const Workload& w) {
       f.text(e.content);
     }
   });
-  out.field(kRlimits, [&](Writer& f) {
-    f.u32(static_cast<std::uint32_t>(w.rlimits.size()));
-    for (const Rlimit& r : w.rlimits) {
-      f.u32(r.resource);
-      f.u64(r.soft);
-      f.u64(r.hard);
-    }
-  });
   out.field(kNetwork, [&](Writer& f) {
     if (w.network) {
       f.text(w.network->interface);
@@ -356,7 +403,7 @@ base::Result<base::Bytes> encode(const Workload& w) {
     f.u64(w.grace_ms);
   });
   out.field(kRootfsDevice, [&](Writer& f) { f.text(w.rootfs_device); });
-  out.field(kProcess, [&](Writer& f) {
+  out.field(kProcessRoot, [&](Writer& f) {
     if (w.process) {
       f.u32(static_cast<std::uint32_t>(w.process->rootfs_fd));
       f.u32(static_cast<std::uint32_t>(w.process->netns_fd));
@@ -374,23 +421,27 @@ base::Result<Workload> decode_workload(base::BytesView bytes) {
     return Error(Errc::kResourceExhausted, "workload: larger than 1 MiB");
   }
   Workload workload;
-  Reader in(bytes);
-  for (std::uint16_t expected = kArgs; expected <= kProcess; ++expected) {
-    const std::uint16_t tag = in.u16();
-    Reader field(in.raw(in.u32()));
-    if (in.failed() || tag != expected) {
-      return invalid("a field is missing or out of order");
-    }
-    decode_field(tag, field, workload);
-    if (!field.complete()) {
-      return invalid("field " + std::to_string(tag) + " is malformed");
-    }
-  }
-  if (!in.complete()) {
-    return invalid("bytes after the last field");
-  }
+  CR_CHECK(decode_fields(bytes, kProcessRoot, [&](std::uint16_t tag, Reader& in) { decode_field(tag, in, workload); }));
   CR_CHECK(validate(workload));
   return workload;
+}
+
+base::Result<base::Bytes> encode_process(const Process& process) {
+  CR_CHECK(validate_process(process));
+  FieldWriter out;
+  put_process(out, process);
+  base::Bytes encoded = std::move(out).take();
+  if (encoded.size() > kMaxExecPayload) {
+    return Error(Errc::kResourceExhausted, "process: its arguments and environment take more than 64 KiB");
+  }
+  return encoded;
+}
+
+base::Result<Process> decode_process(base::BytesView bytes) {
+  Process process;
+  CR_CHECK(decode_fields(bytes, kTerminal, [&](std::uint16_t tag, Reader& in) { decode_process_field(tag, in, process); }));
+  CR_CHECK(validate_process(process));
+  return process;
 }
 
 }  // namespace cellrund::wire

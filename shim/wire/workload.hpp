@@ -11,6 +11,7 @@
 
 #include "base/file.hpp"
 #include "base/result.hpp"
+#include "shim/wire/messages.hpp"
 
 namespace cellrund::wire {
 
@@ -76,24 +77,30 @@ struct ProcessRoot {
   friend bool operator==(const ProcessRoot&, const ProcessRoot&) = default;
 };
 
-struct Workload {
+// What one process of the workload is: its first, or one that joins it later.
+struct Process {
   std::vector<std::string> args;  // args[0]: a path, or a name to look up in env's PATH
   std::vector<std::string> env;   // "NAME=value"
-  std::string cwd = "/";          // made when missing
+  std::string cwd = "/";          // the first process's is made when missing
   std::uint32_t uid = 65534;
   std::uint32_t gid = 65534;
   std::vector<std::uint32_t> additional_gids;
   CapabilitySets capabilities;
   bool no_new_privileges = true;
   bool seccomp = true;          // deny list against the kernel's administrative system calls
-  bool read_only_root = true;
   std::uint32_t umask = 022;
+  std::vector<Rlimit> rlimits;
+  std::optional<WindowSize> terminal;  // present: stdin, stdout and stderr are one terminal; all output is stdout's
+  friend bool operator==(const Process&, const Process&) = default;
+};
+
+struct Workload : Process {
+  bool read_only_root = true;
   std::string hostname = "cell";
   // Writable layer over the root (an overlay on tmpfs) when the root is not read-only; 0: 64 MiB.
   std::uint64_t writable_root_bytes = 0;
   std::vector<TmpfsMount> tmpfs;
   std::vector<FileEntry> files;
-  std::vector<Rlimit> rlimits;
   std::optional<NetworkConfig> network;
   std::uint64_t pids_max = 0;      // 0: no limit inside; microvm lane only (the host's cgroup holds the process lane)
   int stop_signal = 15;
@@ -109,5 +116,9 @@ base::Status validate(const Workload& workload);
 base::Result<base::Bytes> encode(const Workload& workload);
 // Every field present once and in order, nothing after the last; validated.
 base::Result<Workload> decode_workload(base::BytesView bytes);
+
+// A process that joins: kResourceExhausted over kMaxExecPayload.
+base::Result<base::Bytes> encode_process(const Process& process);
+base::Result<Process> decode_process(base::BytesView bytes);
 
 }  // namespace cellrund::wire

@@ -223,13 +223,78 @@ case_what_a_cell_cannot_honour_is_refused_by_name() {
   out=$(run "$name-q" --net-host -- /bin/true 2>&1) && return 1
   check "host network" yes "$(grep -q 'OCI spec' <<<"$out" && echo yes || echo "$out")"
 }
-case_exec_is_refused_clearly() {
-  local out
-  detached "$name-r" -- /bin/sleep 1000 || return 1
-  out=$(ctr_ tasks exec --exec-id x "$name-r" /bin/true 2>&1)
-  local result=0
-  grep -q 'does not implement' <<<"$out" || { echo "  got: $out"; result=1; }
+exec_() { timeout 60 "${ctr[@]}" tasks exec "$@"; }
+case_exec_joins_the_task() {
+  local out code pid result=0
+  detached "$name-r" --env WHO=me -- /bin/sh -c 'echo first >/tmp/here; exec sleep 1000' || return 1
+  out=$(exec_ --exec-id a "$name-r" /bin/sh -c 'cat /tmp/here; echo $WHO; echo err >&2; exit 42' 2>"$dir/err"); code=$?
+  check "exit code" 42 $code && check stdout "first me" "$(echo $out)" && check stderr err "$(grep -v level= "$dir/err")" || result=1
+  out=$(exec_ --exec-id a "$name-r" /bin/echo again) && check "the same id once more" again "$out" || result=1
+  out=$(exec_ --exec-id b "$name-r" /bin/sh -c 'kill -SEGV $$' 2>/dev/null); check "a signal" 139 $? || result=1
+  out=$(exec_ --exec-id c "$name-r" /no/such/program 2>&1); code=$?
+  check "a missing program" "127 yes" "$code $(grep -q 'exec /no/such/program: ENOENT (No such file' <<<"$out" && echo yes || echo "$out")" || result=1
+  out=$(seq 1 20000 | exec_ --exec-id d "$name-r" /bin/cat | sha256sum)
+  check "stdin to stdout" "$(seq 1 20000 | sha256sum)" "$out" || result=1
+  out=$(exec_ --exec-id e "$name-r" /bin/sh -c 'seq 1 100000' | sha256sum)
+  check "much output" "$(seq 1 100000 | sha256sum)" "$out" || result=1
+  out=$(exec_ --exec-id f "$name-r" /bin/sh -c 'sleep 1000 & echo bye'); check "a child left behind holds nothing up" bye "$out" || result=1
+  check "the task lives on" RUNNING "$(status "$name-r")" || result=1
   ctr_ tasks kill -s KILL "$name-r"; within 20 stopped "$name-r" && remove "$name-r" && return $result
+}
+case_execs_run_side_by_side_and_die_alone() {
+  local one two result=0
+  detached "$name-w" -- /bin/sleep 1000 || return 1
+  exec_ --exec-id one "$name-w" /bin/sh -c 'echo up; exec sleep 1000' >"$dir/one" 2>/dev/null & one=$!
+  exec_ --exec-id two "$name-w" /bin/sh -c 'echo up; while [ ! -e /tmp/go ]; do sleep 0.1; done; exit 7' >"$dir/two" 2>/dev/null & two=$!
+  within 60 log_grows "$dir/one" 0 && within 60 log_grows "$dir/two" 0 || result=1
+  ctr_ tasks kill -s TERM --exec-id one "$name-w"; wait $one; check "killed alone" 143 $? || result=1
+  exec_ --exec-id three "$name-w" /bin/touch /tmp/go || result=1
+  wait $two; check "the other's own end" 7 $? || result=1
+  check "the task lives on" RUNNING "$(status "$name-w")" || result=1
+  exec_ --exec-id four "$name-w" /bin/sh -c 'echo up; exec sleep 1000' >"$dir/four" 2>/dev/null & one=$!
+  within 60 log_grows "$dir/four" 0 || result=1
+  ctr_ tasks kill -s KILL "$name-w"; wait $one; check "an exec ends with its task" 137 $? || result=1
+  within 20 stopped "$name-w" && remove "$name-w" && return $result
+}
+case_an_exec_gets_no_more_than_its_task_may() {
+  local out
+  detached "$name-x" --cap-drop CAP_NET_RAW -- /bin/sleep 1000 || return 1
+  out=$(exec_ --exec-id a "$name-x" /bin/sh -c 'grep Seccomp: /proc/self/status; cat /proc/1/environ >/dev/null 2>&1 || echo hidden; id -u')
+  local result=0
+  check "as the first process" "Seccomp: 2 hidden 0" "$(echo $out)" || result=1
+  ctr_ tasks kill -s KILL "$name-x"; within 20 stopped "$name-x" && remove "$name-x" && return $result
+}
+# Under a terminal of script(1)'s, of 50 rows and 132 columns. Its input never ends: script(1) would type a NUL.
+mkfifo "$dir/silence"; exec 9<>"$dir/silence"
+with_terminal() { timeout 180 script -qec "stty rows 50 cols 132; $1" /dev/null <&9 | tr -d '\r' | grep -v 'level='; }
+case_a_terminal_is_one() {
+  command -v script >/dev/null || { echo "  script(1) is not installed"; return 1; }
+  local out
+  out=$(with_terminal "ctr -a $dir/c.sock run --rm -t --runtime io.containerd.cellrun.v2 $image $name-y \
+    /bin/sh -c 'tty; until [ \"\$(stty size)\" = \"50 132\" ]; do sleep 0.1; done; stty size; exit 3'; echo code \$?")
+  check output "/dev/pts/0 50 132 code 3" "$(echo $out)"
+}
+case_an_exec_has_a_terminal_and_follows_its_size() {
+  local out result=0
+  detached "$name-z" -- /bin/sleep 1000 || return 1
+  out=$(with_terminal "ctr -a $dir/c.sock tasks exec -t --exec-id a $name-z \
+    /bin/sh -c 'tty; until [ \"\$(stty size)\" = \"50 132\" ]; do sleep 0.1; done; stty size; test -t 2 && echo all; exit 4'; echo code \$?")
+  check output "/dev/pts/0 50 132 all code 4" "$(echo $out)" || result=1
+  ctr_ tasks kill -s KILL "$name-z"; within 20 stopped "$name-z" && remove "$name-z" && return $result
+}
+case_attach_speaks_to_a_detached_terminal() {
+  local attached result=0
+  # Detached, ctr leaves the terminal's FIFOs behind for whoever attaches.
+  script -qec "ctr -a $dir/c.sock run -d -t --runtime io.containerd.cellrun.v2 $image $name-A \
+    /bin/sh -c 'while read -r line; do echo got \$line; done; exit 5'" /dev/null <&9 >/dev/null || return 1
+  mkfifo "$dir/keyboard"; exec 8<>"$dir/keyboard"
+  script -qec "ctr -a $dir/c.sock tasks attach $name-A" /dev/null <&8 >"$dir/attached" & attached=$!
+  echo hello >&8; within 60 grep -aq 'got hello' "$dir/attached" || result=1
+  printf '\004' >&8; timeout 60 tail --pid=$attached -f /dev/null || { kill $attached; result=1; }
+  wait $attached; check "the workload's own end" 5 $? || result=1
+  exec 8>&-
+  within 20 absent "$name-A" || { ctr_ tasks kill -s KILL "$name-A"; within 20 stopped "$name-A"; ctr_ tasks rm "$name-A"; }
+  ctr_ containers rm "$name-A" && return $result  # attach has deleted the task
 }
 
 metric() { ctr_ tasks metrics "$2" | awk -v key="$1" '$1 == key {print $2}'; }

@@ -15,6 +15,9 @@ namespace {
 std::size_t drive(base::BytesView bytes, std::size_t step, bool answer_hello) {
   HostSession host = HostSession::create(HostSession::Mode::kMicrovm).value();
   std::size_t events = 0;
+  Process process;
+  process.args = {"true"};
+  const base::Bytes input(kStdinWindow, 'i');
   if (answer_hello) {
     base::BytesView out = host.output();
     FrameParser parser;
@@ -33,8 +36,18 @@ std::size_t drive(base::BytesView bytes, std::size_t step, bool answer_hello) {
       ++events;
       if (std::holds_alternative<ReadyEvent>(event)) {
         (void)host.start();
+      } else if (const auto* started = std::get_if<StartedEvent>(&event)) {
+        if (started->process == 0) {
+          (void)host.exec(process);
+          (void)host.exec(process);
+        }
       } else if (const auto* output = std::get_if<OutputEvent>(&event)) {
-        host.grant(output->stream, output->data.size());
+        host.grant(output->stream, output->data.size(), output->process);
+      } else if (const auto* room = std::get_if<StdinRoomEvent>(&event)) {
+        (void)host.write_stdin(input, room->process);
+      } else if (const auto* exit = std::get_if<ExitEvent>(&event)) {
+        (void)host.exec(process);
+        host.signal(15, exit->process);
       }
     }
     if (host.output().size() > HostSession::kMaxOutput) {
@@ -70,6 +83,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if (seen_whole != seen_bytewise || whole.skipped() != bytewise.skipped()) {
     std::abort();
   }
+  (void)decode_process(bytes);
   (void)decode_workload(bytes);  // from our own host, but no reason to trust it less carefully
   return 0;
 }

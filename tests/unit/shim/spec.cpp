@@ -113,6 +113,33 @@ TEST_CASE("annotations carry deadline, grace, signal, uid and network") {
   CHECK(plan->workload.deadline_ms == 0);
 }
 
+TEST_CASE("a terminal has the size it is given") {
+  Value spec = minimal();
+  put(spec, {"process", "consoleSize"}, Object{{"height", 50}, {"width", 132}});
+  CHECK_FALSE(plan_of(spec)->workload.terminal.has_value());
+  put(spec, {"process", "terminal"}, true);
+  CHECK((plan_of(spec)->workload.terminal == wire::WindowSize{50, 132}));
+  put(spec, {"process", "consoleSize"}, Object{{"height", 70000}});
+  CHECK_FALSE(plan_of(spec).ok());
+}
+
+TEST_CASE("a process that joins may be what its task may, and no more") {
+  const auto plan = plan_of(minimal());
+  REQUIRE(plan.ok());
+  const auto joining = [&](std::string_view capability) {
+    const std::string sets = R"({"bounding": [")" + std::string(capability) + R"("]})";
+    return shim::parse_process(R"({"args": ["/bin/id"], "cwd": "/", "capabilities": )" + sets + "}", plan->workload);
+  };
+  const auto process = joining("CAP_CHOWN");
+  REQUIRE(process.ok());
+  CHECK(process->no_new_privileges);  // the task has it
+  CHECK(process->seccomp);
+  CHECK(joining("CAP_SYS_ADMIN").error().code() == base::Errc::kPermissionDenied);
+  CHECK_FALSE(shim::parse_process(R"({"args": ["/bin/id"], "selinuxLabel": "x"})", plan->workload).ok());
+  CHECK_FALSE(shim::parse_process("[]", plan->workload).ok());
+  CHECK_FALSE(shim::parse_process("", plan->workload).ok());
+}
+
 TEST_CASE("whatever a cell cannot honour refuses the task and is named") {
   struct Case {
     std::vector<std::string_view> path;
@@ -120,7 +147,6 @@ TEST_CASE("whatever a cell cannot honour refuses the task and is named") {
     const char* names;
   };
   const std::vector<Case> cases{
-      {{"process", "terminal"}, true, "process.terminal"},
       {{"process", "apparmorProfile"}, "p", "process.apparmorProfile"},
       {{"process", "oomScoreAdj"}, -500, "process.oomScoreAdj"},
       {{"process", "somethingNew"}, 1, "process.somethingNew"},

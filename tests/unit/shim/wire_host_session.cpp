@@ -1,5 +1,6 @@
 #include <doctest/doctest.h>
 
+#include <functional>
 #include <string>
 
 #include "shim/wire/host_session.hpp"
@@ -36,8 +37,17 @@ class Guest {
     append_frame(bytes, type, payload);
     return host_.feed(bytes);
   }
-  std::vector<Event> say_hello(std::uint32_t protocol = 1) {
+  std::vector<Event> say_hello(std::uint32_t protocol = kProtocolVersion) {
     return say(FrameType::kHello, encode(GuestHello{protocol, nonce_, host_nonce_, "6.1.0-56-cloud-amd64"}));
+  }
+  std::vector<Event> say_of(std::uint32_t process, FrameType type, base::BytesView payload = {}) {
+    return say(FrameType::kExec, encode(ExecFrame{process, type, payload}));
+  }
+  std::vector<Event> say_exit_of(std::uint32_t process, ExitKind kind, int value) {
+    Exit exit;
+    exit.kind = kind;
+    exit.value = value;
+    return say_of(process, FrameType::kExit, encode(exit));
   }
   std::vector<Event> say_exit(ExitKind kind, int value) {
     Exit exit;
@@ -261,4 +271,102 @@ TEST_CASE("a guest that never reads gets no endless queue") {
     guest.host_.signal(15);
   }
   CHECK(guest.host_.output().size() <= HostSession::kMaxOutput);
+}
+
+TEST_CASE("a process that joins has a life of its own beside the first") {
+  Guest guest;
+  guest.reach(State::kStartSent);
+  CHECK(guest.host_.exec(Guest::workload()).error().code() == base::Errc::kFailedPrecondition);
+  (void)guest.say(FrameType::kStarted);
+  const auto one = guest.host_.exec(Guest::workload());
+  const auto two = guest.host_.exec(Guest::workload());
+  REQUIRE(one.ok());
+  REQUIRE(two.ok());
+  CHECK(*one == 1);
+  CHECK(*two == 2);
+  CHECK(guest.host_.write_stdin(base::as_bytes("in"), *two) == 2);
+  guest.host_.close_stdin(*two);
+  guest.host_.resize({50, 100}, *two);
+  guest.host_.signal(9, *one);
+  CHECK(guest.read_host() == Types(6, FrameType::kExec));
+  CHECK(std::get<StartedEvent>(guest.say_of(2, FrameType::kStarted).at(0)).process == 2);
+  auto events = guest.say_of(2, FrameType::kStderr, base::as_bytes("oops"));
+  CHECK(std::get<OutputEvent>(events.at(0)).process == 2);
+  CHECK(std::get<OutputEvent>(events.at(0)).stream == Stream::kStderr);
+  guest.host_.grant(Stream::kStderr, kOutputWindow, 2);
+  CHECK(std::get<StdinRoomEvent>(guest.say_of(2, FrameType::kCredit, encode(Credit{Stream::kStdin, 2})).at(0)).process == 2);
+  CHECK(std::get<ExitEvent>(guest.say_exit_of(1, ExitKind::kExecFailed, 127).at(0)).process == 1);
+  events = guest.say_exit_of(2, ExitKind::kExited, 3);
+  CHECK(std::get<ExitEvent>(events.at(0)).process == 2);
+  CHECK(std::get<ExitEvent>(events.at(0)).exit.value == 3);
+  CHECK(guest.host_.write_stdin(base::as_bytes("in"), *two) == 0);
+  guest.host_.signal(9, *two);  // nobody is there
+  CHECK(guest.read_host().empty());
+  CHECK(guest.host_.state() == State::kRunning);
+  CHECK(*guest.host_.exec(Guest::workload()) == 3);  // a number is never given out again
+}
+
+TEST_CASE("what a guest may not say of a process that joined ends the session") {
+  const base::Bytes too_much(kMaxExecPayload, 'x');
+  const std::vector<std::pair<const char*, std::function<std::vector<Event>(Guest&)>>> rows = {
+      {"of one that was not asked for", [](Guest& g) { return g.say_of(2, FrameType::kStarted); }},
+      {"of the first", [](Guest& g) { return g.say_of(0, FrameType::kStdout, base::as_bytes("x")); }},
+      {"output before STARTED", [](Guest& g) { return g.say_of(1, FrameType::kStdout, base::as_bytes("x")); }},
+      {"an end before STARTED", [](Guest& g) { return g.say_exit_of(1, ExitKind::kExited, 0); }},
+      {"credit before STARTED", [](Guest& g) { return g.say_of(1, FrameType::kCredit, encode(Credit{Stream::kStdin, 1})); }},
+      {"a frame of the host", [](Guest& g) { return g.say_of(1, FrameType::kStdin, base::as_bytes("x")); }},
+      {"a resize", [](Guest& g) { return g.say_of(1, FrameType::kResize, encode(WindowSize{})); }},
+      {"an EXEC in an EXEC", [](Guest& g) { return g.say_of(1, FrameType::kExec, encode(ExecFrame{1, FrameType::kStarted, {}})); }},
+      {"READY", [](Guest& g) { return g.say_of(1, FrameType::kReady); }},
+      {"nothing", [](Guest& g) { return g.say(FrameType::kExec); }},
+      {"STARTED twice", [](Guest& g) { (void)g.say_of(1, FrameType::kStarted); return g.say_of(1, FrameType::kStarted); }},
+      {"more than its credit", [&](Guest& g) {
+         auto events = g.say_of(1, FrameType::kStarted);
+         for (std::size_t sent = 0; sent <= kOutputWindow; sent += too_much.size()) {
+           events = g.say_of(1, FrameType::kStdout, too_much);
+         }
+         return events;
+       }},
+      {"a word after its end", [](Guest& g) {
+         (void)g.say_of(1, FrameType::kStarted);
+         (void)g.say_exit_of(1, ExitKind::kExited, 0);
+         return g.say_of(1, FrameType::kStdout, base::as_bytes("x"));
+       }},
+  };
+  for (const auto& [description, say] : rows) {
+    CAPTURE(description);
+    Guest guest;
+    guest.reach(State::kRunning);
+    REQUIRE(guest.host_.exec(Guest::workload()).ok());
+    CHECK(failed(guest, say(guest)));
+  }
+}
+
+TEST_CASE("processes that join are bounded in number, in size, and by what the guest reads") {
+  Guest guest;
+  guest.reach(State::kRunning);
+  for (std::size_t i = 0; i < kMaxExecs; ++i) {
+    CHECK(guest.host_.exec(Guest::workload()).ok());
+  }
+  CHECK(guest.host_.exec(Guest::workload()).error().code() == base::Errc::kResourceExhausted);
+  (void)guest.say_exit_of(5, ExitKind::kSignaled, 9);
+  CHECK(guest.host_.exec(Guest::workload()).ok());
+  (void)guest.say_exit_of(6, ExitKind::kSignaled, 9);
+  Process large = Guest::workload();
+  large.env = {"A=" + std::string(kMaxExecPayload, 'x')};
+  CHECK(guest.host_.exec(large).error().code() == base::Errc::kResourceExhausted);
+  // A guest that ends processes and gives credit, but reads nothing.
+  Guest deaf;
+  deaf.reach(State::kRunning);
+  large.env = {"A=" + std::string(kMaxExecPayload / 2, 'x')};
+  const base::Bytes input(kStdinWindow, 'i');
+  for (std::uint32_t i = 1; i < 1000; ++i) {
+    if (const auto number = deaf.host_.exec(large); number.ok()) {
+      (void)deaf.say_exit_of(*number, ExitKind::kSignaled, 9);
+    }
+    (void)deaf.host_.write_stdin(input);
+    (void)deaf.say(FrameType::kCredit, encode(Credit{Stream::kStdin, kStdinWindow}));
+    REQUIRE(deaf.host_.output().size() <= HostSession::kMaxOutput);
+  }
+  CHECK(deaf.host_.state() == State::kFailed);
 }

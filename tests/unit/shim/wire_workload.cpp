@@ -29,6 +29,7 @@ Workload full() {
   w.tmpfs = {{"/tmp", 4096, 01777}, {"/scratch", 1 << 20, 0700}};
   w.files = {{"/etc/hosts", 0644, "127.0.0.1 localhost\n"}};
   w.rlimits = {{7, 100, 200}};
+  w.terminal = WindowSize{50, 132};
   w.network = NetworkConfig{"eth0", {2, 0, 0, 0, 0, 1}, {100, 64, 0, 1}, 31, {100, 64, 0, 0}, {2, 0, 0, 0, 0, 2}, 1400};
   w.pids_max = 64;
   w.stop_signal = 2;
@@ -122,6 +123,22 @@ TEST_CASE("a workload above 1 MiB is refused") {
   const auto encoded = encode(workload);
   REQUIRE_FALSE(encoded.ok());
   CHECK(encoded.error().code() == base::Errc::kResourceExhausted);
+}
+
+TEST_CASE("a process that joins comes back as it went, and each cut of it is refused") {
+  const Process process = full();
+  const auto encoded = encode_process(process);
+  REQUIRE(encoded.ok());
+  const auto decoded = decode_process(*encoded);
+  REQUIRE(decoded.ok());
+  CHECK((*decoded == process));
+  for (std::size_t size = 0; size < encoded->size(); ++size) {
+    CHECK_FALSE(decode_process(base::BytesView(*encoded).first(size)).ok());
+  }
+  CHECK_FALSE(decode_process(encode(full()).value()).ok());
+  Process bad = process;
+  bad.cwd = "x";
+  CHECK_FALSE(encode_process(bad).ok());
 }
 
 TEST_CASE("names and addresses") {

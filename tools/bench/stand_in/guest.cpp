@@ -70,6 +70,8 @@ base::Status StandInGuest::on_frame(const wire::FrameView& frame) {
     case FrameType::kStdinClose:
     case FrameType::kCredit:
     case FrameType::kSignal:
+    case FrameType::kResize:
+    case FrameType::kExec:
     case FrameType::kShutdown:
       return base::ok();  // nothing here has a clock, a stdin or a process to signal
     case FrameType::kReady:
