@@ -257,12 +257,26 @@ case_execs_run_side_by_side_and_die_alone() {
   within 20 stopped "$name-w" && remove "$name-w" && return $result
 }
 case_an_exec_gets_no_more_than_its_task_may() {
-  local out
+  local own theirs result=0
   detached "$name-x" --cap-drop CAP_NET_RAW -- /bin/sleep 1000 || return 1
-  out=$(exec_ --exec-id a "$name-x" /bin/sh -c 'grep Seccomp: /proc/self/status; cat /proc/1/environ >/dev/null 2>&1 || echo hidden; id -u')
-  local result=0
-  check "as the first process" "Seccomp: 2 hidden 0" "$(echo $out)" || result=1
+  own=$(exec_ --exec-id a "$name-x" /bin/sh -c "grep -E '^(Seccomp|Cap|NoNewPrivs|Uid)' /proc/self/status")
+  theirs=$(exec_ --exec-id b "$name-x" /bin/sh -c \
+    'for p in /proc/[0-9]*; do case $(tr "\0" " " <$p/cmdline) in "/bin/sleep "*) grep -E "^(Seccomp|Cap|NoNewPrivs|Uid)" $p/status;; esac; done')
+  check "as the first process" "$theirs" "$own" || result=1
+  check filtered 2 "$(awk '/^Seccomp:/{print $2}' <<<"$own")" || result=1
   ctr_ tasks kill -s KILL "$name-x"; within 20 stopped "$name-x" && remove "$name-x" && return $result
+}
+case_a_client_that_does_not_read_holds_up_nobody() {
+  local deaf result=0
+  detached "$name-B" -- /bin/sleep 1000 || return 1
+  mkfifo "$dir/unread"; exec 7<>"$dir/unread"
+  exec_ --exec-id deaf "$name-B" /bin/sh -c 'touch /tmp/up; exec yes' >&7 2>/dev/null & deaf=$!
+  exec_ --exec-id look "$name-B" /bin/sh -c 'until [ -e /tmp/up ]; do sleep 0.1; done' || result=1
+  check "another exec" hello "$(exec_ --exec-id other "$name-B" /bin/echo hello)" || result=1
+  ctr_ tasks kill -s KILL --exec-id deaf "$name-B" || result=1
+  check "it is gone" gone "$(exec_ --exec-id last "$name-B" /bin/sh -c 'while pidof yes >/dev/null; do sleep 0.1; done; echo gone')" || result=1
+  kill $deaf; wait $deaf 2>/dev/null; exec 7>&-
+  ctr_ tasks kill -s KILL "$name-B"; within 20 stopped "$name-B" && remove "$name-B" && return $result
 }
 # Under a terminal of script(1)'s, of 50 rows and 132 columns. Its input never ends: script(1) would type a NUL.
 mkfifo "$dir/silence"; exec 9<>"$dir/silence"
