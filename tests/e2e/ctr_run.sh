@@ -18,7 +18,7 @@ skip() { echo "SKIP: $*"; exit 77; }
 [ "$(id -u)" = 0 ] || skip "needs root"
 [ -r "$guest/vmlinux" ] && [ -r "$guest/initrd" ] || skip "no guest image in $guest (CELLRUN_GUEST_DIR)"
 [ -x "$build/shim/containerd-shim-cellrun-v2" ] || skip "the shim is not built"
-for tool in containerd ctr qemu-system-x86_64 mkfs.erofs busybox jq ip; do
+for tool in containerd ctr qemu-system-x86_64 mkfs.erofs busybox jq ip script; do
   command -v "$tool" >/dev/null || skip "$tool is not installed"
 done
 
@@ -282,7 +282,6 @@ case_a_client_that_does_not_read_holds_up_nobody() {
 mkfifo "$dir/silence"; exec 9<>"$dir/silence"
 with_terminal() { timeout 180 script -qec "stty rows 50 cols 132; $1" /dev/null <&9 | tr -d '\r' | grep -v 'level='; }
 case_a_terminal_is_one() {
-  command -v script >/dev/null || { echo "  script(1) is not installed"; return 1; }
   local out
   out=$(with_terminal "ctr -a $dir/c.sock run --rm -t --runtime io.containerd.cellrun.v2 $image $name-y \
     /bin/sh -c 'tty; until [ \"\$(stty size)\" = \"50 132\" ]; do sleep 0.1; done; stty size; exit 3'; echo code \$?")
