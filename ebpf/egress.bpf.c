@@ -303,9 +303,12 @@ static __always_inline __u8 by_rules(const struct cr_flow_key *to, __u8 flags, _
     __builtin_memcpy(host.port, service.port, 2);
     __builtin_memcpy(host.address, to->address, 4);
     struct cr_named *named = bpf_map_lookup_elem(&named_set, &host);
-    if (!rule && !named)
-      return CR_DEFAULT_DENY;
-    if (!named || now >= named->expires_ns)
+    if (!named) {
+      if (!rule)
+        return CR_DEFAULT_DENY;
+      return CR_EXPIRED;
+    }
+    if (now >= named->expires_ns)
       return CR_EXPIRED;
     opened->expires_ns = named->rule_expires_ns;
     opened->rule = named->rule;

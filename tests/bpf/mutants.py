@@ -50,7 +50,6 @@ PARTS = [
     ("!exceeds(&u->connections, connections, config.max_connections)", "1"),
     ("    skb->mark = config.allow_mark;\n", "    ;\n"),
     ("rule && now < rule->expires_ns", "rule"),
-    ("!named || now >= named->expires_ns", "!named"),
     ("opened->expires_ns = named->rule_expires_ns;", "opened->expires_ns = named->expires_ns;"),
     ("__builtin_memcpy(host.port, service.port, 2);", ""),
     ("__builtin_memcpy(host.address, to->address, 4);", ""),

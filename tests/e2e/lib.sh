@@ -61,6 +61,8 @@ node_up() { # [extra configuration, TOML sections]
   export CELLRUN_PATHS_STATE=$node/state CELLRUN_PATHS_RUN=$node/run CELLRUN_PATHS_TRUST=$node/etc/trust.d
   export CELLRUN_PATHS_NODE_KEY=$node/etc/node.key CELLRUN_PATHS_NODE_PUB=$node/etc/node.pub
   export CELLRUN_PATHS_SHIM=$node/libexec CELLRUN_PATHS_GUEST=$guest
+  # Uids that no other node of this host uses: each would take the other's VMMs for residue.
+  export CELLRUN_LANES_UID_BASE=${CELLRUN_LANES_UID_BASE:-$((2000000 + $$ % 400 * 10000))}
   printf '[lanes]\nallow_emulated_tier2 = true\n%s\n' "${1:-}" >"$node/etc/config.toml"
   # A boot probe costs seconds; its answer holds for this boot and guest, so the tests of one run share it.
   mkdir -p "$build/e2e-probe" "$node/state/shim" && cp -a "$build/e2e-probe/." "$node/state/shim/" 2>/dev/null || true

@@ -318,7 +318,7 @@ TEST_CASE("ten thousand rules are written, proven and taken away") {
   const Router router = node.open(Attach::kAuto);
   model::EgressPolicy policy;
   for (std::uint32_t i = 0; i < model::EgressPolicy::kMaxRules; ++i) {
-    policy.rules.push_back({{0x08000000 + i, 32}, {static_cast<std::uint16_t>(1 + i % 65535), 443}, model::Transport::kTcp, {}});
+    policy.rules.push_back({model::Ipv4Prefix{0x08000000 + i, 32}, {static_cast<std::uint16_t>(1 + i % 65535), 443}, model::Transport::kTcp, {}});
   }
   Alarms alarms;
   const base::BootTime start = base::BootTime::now();

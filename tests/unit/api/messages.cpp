@@ -80,6 +80,16 @@ TEST_CASE("failures, logs, flows and capacity survive the wire") {
   CHECK(back.egress.decisions.at(0).destination == "198.51.100.7");
   CHECK(back.egress.decisions.at(0).protocol == 17);
   CHECK(back.egress.counters.at(0).second == 4);
+  CHECK_FALSE(back.egress.dns.has_value());
+  flows.egress.dns = model::DnsFacts{{"198.51.100.53"}, true, {{1, 2, "api.example.com", "A", "answered", {"198.51.100.7"}, 3}}, 3, 1, 4, "died"};
+  const auto dns = through(flows).egress.dns;
+  REQUIRE(dns.has_value());
+  CHECK(dns->tunnel_capable);
+  CHECK(dns->queries.at(0).name == "api.example.com");
+  CHECK(dns->queries.at(0).addresses == std::vector<std::string>{"198.51.100.7"});
+  CHECK(dns->queries.at(0).count == 3);
+  CHECK(dns->counted == 4);
+  CHECK(dns->failure == "died");
   api::Capacity capacity;
   capacity.lanes = {"microvm", "process"};
   capacity.accel = "tcg";

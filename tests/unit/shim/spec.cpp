@@ -96,7 +96,7 @@ TEST_CASE("annotations carry deadline, grace, signal, uid and network") {
   put(spec, {"annotations", "dev.cellrun.stop-signal"}, "2");
   put(spec, {"annotations", "dev.cellrun.vmm-uid"}, "70001");
   put(spec, {"annotations", "dev.cellrun.network"},
-      R"({"mac":"02:00:00:00:00:01","address":"100.64.0.1/31","gateway":"100.64.0.0","gatewayMac":"02:00:00:00:00:02","mtu":1400})");
+      R"({"mac":"02:00:00:00:00:01","address":"100.64.0.1/31","gateway":"100.64.0.0","gatewayMac":"02:00:00:00:00:02","mtu":1400,"nameserver":"100.64.0.0"})");
   put(spec, {"annotations", "org.example.other"}, "x");
   put(spec, {"linux", "namespaces"}, Array{Object{{"type", "network"}, {"path", "/run/n"}}});
   const auto plan = plan_of(spec);
@@ -109,6 +109,7 @@ TEST_CASE("annotations carry deadline, grace, signal, uid and network") {
   REQUIRE(plan->workload.network.has_value());
   CHECK(plan->workload.network->prefix == 31);
   CHECK(plan->workload.network->mtu == 1400);
+  CHECK(plan->workload.files == std::vector<wire::FileEntry>{{"/etc/resolv.conf", 0644, "nameserver 100.64.0.0\n"}});
   // The guest is not asked to keep time.
   CHECK(plan->workload.deadline_ms == 0);
 }

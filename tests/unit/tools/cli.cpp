@@ -96,7 +96,8 @@ TEST_CASE("egress explain answers from a bare jobspec, and refuses what is no ta
   CHECK(ran.exit_code == 3);
   CHECK(ran.out.find("\"metadata\"") != std::string::npos);
   CHECK(run({"egress", "explain", path, "203.0.113.9"}).exit_code == 64);
-  CHECK(run({"egress", "explain", path, "example.com:443"}).exit_code == 64);
+  CHECK(run({"egress", "explain", path, "example.com:443"}).exit_code == 3);  // no rule names it
+  CHECK(run({"egress", "explain", path, "example:443"}).exit_code == 64);
   REQUIRE(base::remove_file(path).ok());
 }
 
