@@ -14,6 +14,7 @@
 #include "crypto/digest.hpp"
 #include "daemon/config_fields.hpp"
 #include "model/ipv4.hpp"
+#include "netpolicy/resolver/orders.hpp"
 
 namespace cellrund::daemon {
 namespace {
@@ -205,6 +206,9 @@ base::Status check_together(const Config& c) {
   }
   if (c.paths.node_key == c.paths.node_pub) {
     return wrong("paths.node_pub: must differ from paths.node_key");
+  }
+  if (c.network.dns_upstream.size() > netpolicy::resolver::kMaxUpstreams) {
+    return wrong("network.dns_upstream: at most " + std::to_string(netpolicy::resolver::kMaxUpstreams) + " name servers");
   }
   if (c.lanes.uid_base + c.lanes.uid_count > std::int64_t{4294967294}) {  // (uid_t)-1 means "no uid"
     return wrong("lanes.uid_count: the range ends above the highest uid");

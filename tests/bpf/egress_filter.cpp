@@ -229,6 +229,20 @@ TEST_CASE("what a name has is open until its answer is over, and a flow goes on 
   CHECK(pair.difference() == "");
 }
 
+TEST_CASE("what is more than a second ahead of the rate is dropped, and nothing else") {
+  Pair pair(test::packet_policy(), {.bytes = {}, .packets = {}, .connections = {}, .dns_queries = {}, .bytes_per_second = 1});
+  const auto syn = test::packet(test::kAllowed, 443);
+  CHECK(pair.out(syn));
+  CHECK(pair.last() == CR_ALLOWED);  // and pays for half a minute at least
+  CHECK(pair.out(test::with(syn, test::kTcpFlags, {0x10})));
+  CHECK(pair.last() == CR_RATE);
+  CHECK(pair.in(test::reply_to(syn)));
+  CHECK(pair.last() == CR_RATE);
+  CHECK(pair.out(test::packet(test::kOutside, 443)));
+  CHECK(pair.last() == CR_DEFAULT_DENY);
+  CHECK(pair.difference() == "");
+}
+
 TEST_CASE("a flow ends when it was idle for too long, sooner after a FIN or RST") {
   const auto syn = test::packet(test::kAllowed, 443);
   const auto udp = test::packet(0xc0000235, 53, test::kUdp);

@@ -91,7 +91,7 @@ TEST_CASE("a cell's network is seen in full, and after the disconnect not at all
     CHECK(count(report, ItemKind::kNetns) >= 1);
     CHECK(count(report, ItemKind::kLink) == 1);
     CHECK(count(report, ItemKind::kBpfProgram) == 2);
-    CHECK(count(report, ItemKind::kBpfMap) == 9);
+    CHECK(count(report, ItemKind::kBpfMap) == 11);
     CHECK(count(report, ItemKind::kBpfPin) == 1);
     CHECK(count(report, ItemKind::kMount) >= 1);
     if (router.attach() == netpolicy::Attach::kTcx) {

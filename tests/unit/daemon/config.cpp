@@ -137,6 +137,11 @@ TEST_CASE("values that only together are wrong are refused") {
   CHECK(error("[paths]\nrun = \"/" + std::string(100, 'x') + "\"\n").find("too long for a Unix socket") != std::string::npos);
   CHECK(error("[lanes]\nuid_base = 60000\nuid_count = 10000\n").find("nobody") != std::string::npos);
   CHECK(error("[lanes]\nuid_count = 4\n[capacity]\ncells = 5\n").find("more cells") != std::string::npos);
+  std::string many;
+  for (int i = 0; i < 9; ++i) {
+    many += "\"192.0.2.53\", ";
+  }
+  CHECK(error("[network]\ndns_upstream = [" + many + "]\n") == "network.dns_upstream: at most 8 name servers");
   CHECK(error("[paths]\ntrust = \"\"\n") == "paths.trust: must not be empty");
 }
 

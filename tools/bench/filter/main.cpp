@@ -49,7 +49,9 @@ class Machine {
         open.push_back(static_cast<std::uint16_t>(kFirstPort + port));
       }
       addresses_.push_back(kRules | (static_cast<std::uint32_t>(random_()) & kLowBits));
-      policy_.rules.push_back({{addresses_.back(), 32}, std::move(open), model::Transport::kTcp, {}});
+      model::EgressRule& rule = policy_.rules.emplace_back();
+      rule.to = model::Ipv4Prefix{addresses_.back(), 32};
+      rule.ports = std::move(open);
     }
   }
 
