@@ -56,8 +56,9 @@ constexpr std::string_view kUplinkObjects =
 
 // The two chains between this namespace's own sockets and the rest: what a cell asks its resolver, and the resolver its
 // servers. Replies are told by their ports; sockets that could take anything else do not exist here.
+// Not tracked: one cell's queries must not fill the table that all cells' connections share.
 struct ResolverRules {
-  std::string input, output;
+  std::string input, output, raw_in, raw_out;
 };
 ResolverRules resolver_rules(const std::string& mark, std::span<const std::uint32_t> upstreams) {
   if (upstreams.empty()) {
@@ -72,7 +73,12 @@ ResolverRules resolver_rules(const std::string& mark, std::span<const std::uint3
   return {"    iifname \"cj*\" meta mark " + mark + " meta l4proto { tcp, udp } th dport 53 accept\n"
           "    iifname \"" + up + "\" ip saddr " + servers + " meta l4proto { tcp, udp } th sport 53 th dport >= 1024 accept\n",
           "    oifname \"cj*\" meta l4proto { tcp, udp } th sport 53 accept\n"
-          "    oifname \"" + up + "\" ip daddr " + servers + " meta l4proto { tcp, udp } th dport 53 accept\n"};
+          "    oifname \"" + up + "\" ip daddr " + servers + " meta l4proto { tcp, udp } th dport 53 accept\n",
+          "    iifname \"cj*\" meta l4proto { tcp, udp } th dport 53 fib daddr type local notrack\n",
+          "  chain replies {\n"
+          "    type filter hook output priority raw; policy accept;\n"
+          "    oifname \"cj*\" meta l4proto { tcp, udp } th sport 53 notrack\n"
+          "  }\n"};
 }
 
 // `table` before `delete table`: deleting one that does not exist would fail the transaction.
@@ -91,8 +97,10 @@ std::string ruleset(std::uint32_t mark, std::optional<std::uint32_t> uplink_mtu,
          std::string(uplink_mtu ? kUplinkObjects : "") +
          "  chain prerouting {\n"
          "    type filter hook prerouting priority raw; policy accept;\n"
-         "    iifname \"cj*\" meta mark != " + std::string(hex.data()) + " counter name unmarked drop\n"
-         "  }\n"
+         "    iifname \"cj*\" meta mark != " + std::string(hex.data()) + " counter name unmarked drop\n" +
+         resolver.raw_in +
+         "  }\n" +
+         resolver.raw_out +
          "  chain forward {\n"
          "    type filter hook forward priority filter; policy drop;\n" +
          (uplink_mtu ? uplink_rules(*uplink_mtu) : "") +

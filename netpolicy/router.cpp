@@ -31,6 +31,7 @@ using base::Errc;
 using base::Error;
 
 constexpr std::uint32_t kLoopback = 1;
+constexpr std::uint64_t kNanosPerSecond = 1'000'000'000;
 
 base::Result<bool> is_mount_point(const std::string& path) {
   struct statx info {};
@@ -118,6 +119,12 @@ base::Status configure_here(const RouterOptions& options, std::uint32_t mark, st
   }
   // Also at adoption, so that what holds is what this build says.
   CR_CHECK(write_firewall(options.nft, mark, uplink_mtu, options.dns_upstreams));
+  // A connection that was forgotten is forgotten here too when the filter has forgotten it (CR_IDLE_*_NS of
+  // ebpf/egress_abi.h): the kernel would keep it for five days, and count it to the next cell of the same address.
+  if (uplink_mtu) {
+    CR_CHECK(set_net_sysctl("netfilter/nf_conntrack_tcp_timeout_established", std::to_string(CR_IDLE_TCP_NS / kNanosPerSecond)));
+    CR_CHECK(set_net_sysctl("netfilter/nf_conntrack_udp_timeout_stream", std::to_string(CR_IDLE_UDP_NS / kNanosPerSecond)));
+  }
   // Routing between links comes last: never without the table.
   CR_CHECK(set_net_sysctl("ipv4/ip_forward", "1"));
   Rtnl rtnl = CR_TRY(Rtnl::open());

@@ -314,8 +314,10 @@ Result<wire::Process> parse_process(std::string_view process_json, const wire::P
   wire::Process process;
   CR_CHECK(read_process(CR_TRY(SpecReader::open(&document, "process")), process));
   const wire::CapabilitySets& asked = process.capabilities;
-  const std::uint64_t any = asked.bounding | asked.effective | asked.permitted | asked.inheritable | asked.ambient;
-  if ((any & ~task.capabilities.bounding) != 0) {
+  const std::uint64_t held = asked.effective | asked.permitted | asked.inheritable | asked.ambient;
+  // With no_new_privs the task cannot come to hold what it does not start with.
+  const std::uint64_t most = task.no_new_privileges ? task.capabilities.permitted : task.capabilities.bounding;
+  if ((held & ~most) != 0 || (asked.bounding & ~task.capabilities.bounding) != 0) {
     return Error(base::Errc::kPermissionDenied, "OCI process: a capability that the task itself does not have");
   }
   process.no_new_privileges = process.no_new_privileges || task.no_new_privileges;

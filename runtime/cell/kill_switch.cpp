@@ -17,6 +17,7 @@ base::Result<KillSwitch> KillSwitch::open(const std::string& state_dir, const ne
 }
 
 base::Status KillSwitch::set(bool engaged) {
+  const std::lock_guard setting(setting_);
   if (engaged) {
     engaged_.store(true);
     CR_CHECK(router_.set_kill_switch(true).context("engage kill switch"));

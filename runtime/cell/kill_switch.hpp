@@ -3,6 +3,7 @@
 #pragma once
 
 #include <atomic>
+#include <mutex>
 #include <string>
 
 #include "base/result.hpp"
@@ -36,6 +37,7 @@ class KillSwitch {
   std::string file_;
   const netpolicy::Router& router_;
   std::atomic<bool> engaged_{false};
+  std::mutex setting_;  // one change at a time: kernel and file always say the same
 };
 
 }  // namespace cellrund::cell

@@ -12,7 +12,8 @@ www=$(mktemp -d /tmp/cellrun-sink.XXXXXX)
 echo hello >"$www/hello"
 unshare --net busybox httpd -f -v -p 8080 -h "$www" 2>"$www/log" & sink=$!
 busybox httpd -f -p 8080 -h "$www" & own=$!   # a service of the host itself, on each of its addresses
-leave() { status=$?; set +e; kill "$sink" "$own" 2>/dev/null; wait "$sink" "$own" 2>/dev/null; rm -rf "$www"; (exit "$status"); node_down; }
+names=''
+leave() { status=$?; set +e; kill "$sink" "$own" $names 2>/dev/null; wait "$sink" "$own" $names 2>/dev/null; rm -rf "$www"; (exit "$status"); node_down; }
 trap leave EXIT
 for _ in $(seq 1 100); do
   [ "$(readlink "/proc/$sink/ns/net")" = "$(readlink /proc/self/ns/net)" ] || break
@@ -30,7 +31,10 @@ done
 forwarding() { cat /proc/sys/net/ipv4/conf/wan0/forwarding; }
 check "the host is no router" equal "$(forwarding)" 0
 
-node_up $'[network]\nuplink = "wan0"'
+echo 'api.example.test A 300 198.51.100.2' >"$www/zone"
+: >"$www/asked"
+nsenter --target "$sink" --net "$build/tests/e2e/dns-server" "$www/zone" "$www/asked" & names=$!
+node_up $'[network]\nuplink = "wan0"\ndns_upstream = ["198.51.100.2"]'
 trap leave EXIT
 cellrun keygen "$node/etc/net" >/dev/null
 cellrun trust add "$node/etc/net.pub" --namespace test --min-tier 0 --egress public >/dev/null
@@ -63,6 +67,18 @@ check_lane() { # LANE FILTER
 }
 check_lane process "$process_lane"
 check "the sink was called by the host's address and by no other" equal "$(grep -oE '[0-9]+(\.[0-9]+){3}' "$www/log" | sort -u)" 203.0.113.1
+
+try='printf "GET /hello HTTP/1.0\r\n\r\n" | nc -w 5 api.example.test 8080 | tail -n 1; nc -w 2 other.example.test 8080; echo done' \
+  run_as_net names "$process_lane"' | .spec.network.egress.rules = [{to: {fqdn: "api.example.test"}, ports: [8080]}]'
+check "names: the resolver asks through the uplink, and the cell reaches what it answers" equal "$out" $'hello\ndone'
+check "names: nobody is asked for another" equal "$(grep -c other "$www/asked")" 0
+tracked() { nsenter --net="$(echo "$node"/run/netns/cr-*-router)" grep -c "$1" /proc/net/nf_conntrack || true; }
+if [ -e /proc/net/nf_conntrack ]; then
+  check "names: the resolver's own questions are tracked" [ "$(tracked 'src=100\.127\..* dport=53 ')" -ge 1 ]
+  check "names: a cell's are not, so they cannot fill the table" equal "$(tracked 'src=100\.64\..* dport=53 ')" 0
+else
+  say "note  no /proc/net/nf_conntrack here: what is tracked is not looked at"
+fi
 
 before=$(ip -o link show "cu$tag" | cut -d: -f1)
 kill -KILL "$daemon_pid"; wait "$daemon_pid" 2>/dev/null || true; daemon_pid=''

@@ -354,7 +354,7 @@ TEST_CASE_FIXTURE(Fixture, "names that any user can give are no residue; the sam
     as_anybody({pipe.write.get()},
                {"/usr/bin/unshare", "--user", "--map-root-user", "--mount", "--net", "/bin/sh", "-c",
                 "mount -t tmpfs t /mnt && mkdir /mnt/" + marker() + " && mount -t tmpfs t /mnt/" + marker() +
-                    " && /usr/sbin/ip link add cj" + host.tag() + "1 type veth peer name x0 && echo x >&3 && exec /bin/sleep 3600"});
+                    " && /usr/sbin/ip link add cj" + host.tag() + "1 type veth peer name x0 && printf x >&3 && exec /bin/sleep 3600"});
     pipe.write.reset();
     std::array<char, 1> ready{};
     for (int i = 0; i < 2; ++i) {

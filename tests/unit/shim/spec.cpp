@@ -136,6 +136,13 @@ TEST_CASE("a process that joins may be what its task may, and no more") {
   CHECK(process->no_new_privileges);  // the task has it
   CHECK(process->seccomp);
   CHECK(joining("CAP_SYS_ADMIN").error().code() == base::Errc::kPermissionDenied);
+  // Nor does it gain what the task could only have gained: with no_new_privs it cannot.
+  wire::Process task = plan->workload;
+  task.capabilities = {.bounding = ~std::uint64_t{0}, .effective = 0, .permitted = 0, .inheritable = 0, .ambient = 0};
+  const std::string holding = R"({"args": ["/bin/id"], "cwd": "/", "capabilities": {"effective": ["CAP_CHOWN"], "permitted": ["CAP_CHOWN"]}})";
+  CHECK(shim::parse_process(holding, task).error().code() == base::Errc::kPermissionDenied);
+  task.no_new_privileges = false;
+  CHECK(shim::parse_process(holding, task).ok());
   CHECK_FALSE(shim::parse_process(R"({"args": ["/bin/id"], "selinuxLabel": "x"})", plan->workload).ok());
   CHECK_FALSE(shim::parse_process("[]", plan->workload).ok());
   CHECK_FALSE(shim::parse_process("", plan->workload).ok());
