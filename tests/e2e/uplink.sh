@@ -34,7 +34,7 @@ check "the host is no router" equal "$(forwarding)" 0
 echo 'api.example.test A 300 198.51.100.2' >"$www/zone"
 : >"$www/asked"
 nsenter --target "$sink" --net "$build/tests/e2e/dns-server" "$www/zone" "$www/asked" & names=$!
-node_up $'[network]\nuplink = "wan0"\ndns_upstream = ["198.51.100.2"]'
+node_up $'[network]\nuplink = "wan0"\ndns_upstream = ["203.0.113.2"]'
 trap leave EXIT
 cellrun keygen "$node/etc/net" >/dev/null
 cellrun trust add "$node/etc/net.pub" --namespace test --min-tier 0 --egress public >/dev/null
