@@ -124,10 +124,20 @@ base::Status write_identities(const model::CellName& name, const std::string& ru
   return base::ok();
 }
 
+base::Result<std::vector<NamedService>> services_of(std::span<const model::ExpectBlocked> targets) {
+  std::vector<NamedService> out;
+  for (const model::ExpectBlocked& target : targets) {
+    const auto protocol = target.protocol == "tcp" ? model::Transport::kTcp : model::Transport::kUdp;
+    out.push_back({protocol, target.port, CR_TRY(parse_ipv4(target.address))});
+  }
+  return out;
+}
+
 // Null when the policy names no host. The process is journalled before it can be asked anything.
 base::Result<std::unique_ptr<resolver::NameService>> start_names(const model::CellName& name,
                                                                  const RouterOptions& options, int router_netns,
                                                                  std::uint32_t gateway, const CompiledPolicy& policy,
+                                                                 std::span<const model::ExpectBlocked> expect_blocked,
                                                                  model::Journal& journal) {
   if (policy.names.empty()) {
     return std::unique_ptr<resolver::NameService>();
@@ -136,7 +146,8 @@ base::Result<std::unique_ptr<resolver::NameService>> start_names(const model::Ce
     return base::Error(base::Errc::kUnimplemented, "the policy names hosts, and this node has no [network] dns_upstream");
   }
   resolver::NameServiceOptions service{options.resolver, options.dns_upstreams, router_netns, gateway,
-                                       CR_TRY(open_pin(map_pin(pin_dir(options.run_dir, name), MapRole::kNamed)))};
+                                       CR_TRY(open_pin(map_pin(pin_dir(options.run_dir, name), MapRole::kNamed))),
+                                       CR_TRY(services_of(expect_blocked))};
   auto names = CR_TRY(resolver::NameService::start(std::move(service), policy));
   const base::ProcessId& id = names->process();
   CR_CHECK(journal.created({ItemKind::kProcess, kResolver, std::to_string(id.pid) + ":" + std::to_string(id.start_time)}));
@@ -193,7 +204,7 @@ base::Result<NetworkedCell> Router::connect(const model::CellName& name, model::
   facts.canary_sent = made.canary.sent;
   facts.canary_blocked = made.canary.blocked;
   facts.canary_counted = made.canary.counted;
-  auto names = CR_TRY(start_names(name, state_->options, state_->netns.get(), network.gateway, policy, journal));
+  auto names = CR_TRY(start_names(name, state_->options, state_->netns.get(), network.gateway, policy, plan.expect_blocked, journal));
   CellInterface interface;
   interface.address = format_ipv4(network.cell);
   interface.gateway = format_ipv4(network.gateway);

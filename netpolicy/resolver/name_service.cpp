@@ -54,7 +54,7 @@ base::Result<UniqueFd> listen_at(std::uint32_t address, int type) {
 }  // namespace
 
 NameService::NameService(NameServiceOptions options, const CompiledPolicy& policy)
-    : options_(std::move(options)), max_queries_(policy.quota.dns_queries), table_(policy) {
+    : options_(std::move(options)), max_queries_(policy.quota.dns_queries), table_(policy, options_.blocked) {
   for (const NameRule& rule : policy.names) {
     if (std::find(names_.begin(), names_.end(), rule.to) == names_.end()) {
       names_.push_back(rule.to);

@@ -25,6 +25,7 @@ struct NameServiceOptions {
   int router_netns = -1;                 // borrowed while start() runs
   std::uint32_t gateway = 0;             // an address of the router namespace: where the cell asks
   base::UniqueFd named_map;
+  std::vector<NamedService> blocked;  // no name opens these
 };
 
 class NameService {

@@ -69,7 +69,10 @@ Admitted NameTable::admit(std::string_view name, std::uint32_t ttl, std::span<co
   const Services services = services_of(policy_, name, now_ns);
   const std::uint64_t seconds = std::clamp<std::uint64_t>(ttl, kShortestSeconds, kLongestSeconds) + kGraceSeconds;
   for (std::size_t i = 0; i < addresses.size(); ++i) {
-    std::uint32_t reason = services.empty() ? std::uint32_t{CR_DEFAULT_DENY} : denial(addresses[i]);
+    const bool closed = std::any_of(services.begin(), services.end(), [&](const auto& entry) {
+      return blocked_.contains({entry.first.first, entry.first.second, addresses[i]});
+    });
+    std::uint32_t reason = services.empty() || closed ? std::uint32_t{CR_DEFAULT_DENY} : denial(addresses[i]);
     if (reason == CR_REASONS && entries_.size() + services.size() > CR_MAX_NAMED) {
       reason = CR_FLOW_TABLE;
     }

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <map>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -31,7 +32,9 @@ struct Admitted {
 
 class NameTable {
  public:
-  explicit NameTable(const CompiledPolicy& policy) : policy_(policy) {}
+  // `blocked`: what the job demands to be closed, whatever a name resolves to.
+  explicit NameTable(const CompiledPolicy& policy, std::span<const NamedService> blocked = {})
+      : policy_(policy), blocked_(blocked.begin(), blocked.end()) {}
 
   // `name` as the resolver says it, `ttl` in seconds, at most 64 addresses, `now_ns` of CLOCK_BOOTTIME. An address is
   // accepted for every service that a rule opens at the name, or not at all.
@@ -46,6 +49,7 @@ class NameTable {
   [[nodiscard]] std::uint32_t denial(std::uint32_t address) const noexcept;
 
   CompiledPolicy policy_;
+  std::set<NamedService> blocked_;
   std::map<NamedService, NamedEntry> entries_;
 };
 

@@ -84,6 +84,21 @@ TEST_CASE("a name that the policy does not have opens nothing, whatever the reso
   CHECK(table.size() == 1);
 }
 
+TEST_CASE("a name opens no target that the job expects to be blocked") {
+  const std::vector<NamedService> blocked{{model::Transport::kTcp, 443, address("198.51.100.7")},
+                                          {model::Transport::kUdp, 443, address("198.51.100.8")}};
+  NameTable table(policy_of({to_name("api.example.com", {443, 80}), to_name("other.example.com", {80})}), blocked);
+  const std::vector<std::uint32_t> both{address("198.51.100.7"), address("198.51.100.8")};
+  const Admitted got = table.admit("api.example.com", 60, both, kNow);
+  CHECK(got.accepted == 0b10);  // TCP is not UDP
+  REQUIRE(got.denied.size() == 1);
+  CHECK(got.denied[0] == std::pair{both[0], std::uint32_t{CR_DEFAULT_DENY}});
+  for (const auto& [service, entry] : got.put) {
+    CHECK(service.address == both[1]);
+  }
+  CHECK(table.admit("other.example.com", 60, both, kNow).accepted == 0b11);  // no rule opens port 443 there
+}
+
 TEST_CASE("entries hold for their TTL, within bounds and no longer than their rule, and go when they have expired") {
   const base::WallTime end{1100, 0};
   NameTable table(policy_of({to_name("api.example.com", {443, 80}), to_name("brief.example.com", {443}, end)}));
