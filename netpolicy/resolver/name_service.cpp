@@ -176,21 +176,10 @@ void NameService::decide(const Proposal& proposal) {
   Admitted admitted =
       table_.admit(proposal.name, proposal.ttl, proposal.addresses, static_cast<std::uint64_t>(BootTime::now().ns));
   const int map = options_.named_map.get();
-  for (const NamedService& service : admitted.erase) {
-    (void)erase_named(map, service);  // it has expired: the filter does not look at it
-  }
-  for (const auto& [service, entry] : admitted.put) {
-    if (put_named(map, service, entry).ok()) {
-      continue;
-    }
-    table_.forget(service);
-    for (std::size_t i = 0; i < proposal.addresses.size(); ++i) {
-      if (proposal.addresses[i] == service.address) {
-        admitted.accepted &= ~(std::uint64_t{1} << i);
-        admitted.denied.emplace_back(service.address, CR_FLOW_TABLE);
-      }
-    }
-  }
+  table_.write(admitted, proposal.addresses,
+               {[map](const NamedService& service, const NamedEntry& entry) { return put_named(map, service, entry).ok(); },
+                // One that stays has expired or will: the filter looks at the time of each.
+                [map](const NamedService& service) { (void)erase_named(map, service); }});
   std::vector<std::string> shown;
   for (std::size_t i = 0; i < proposal.addresses.size(); ++i) {
     if ((admitted.accepted >> i & 1U) != 0) {

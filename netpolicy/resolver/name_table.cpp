@@ -93,4 +93,23 @@ Admitted NameTable::admit(std::string_view name, std::uint32_t ttl, std::span<co
   return out;
 }
 
+void NameTable::write(Admitted& admitted, std::span<const std::uint32_t> addresses, const NamedMap& map) {
+  for (const NamedService& service : admitted.erase) {
+    map.erase(service);
+  }
+  for (const auto& [service, entry] : admitted.put) {
+    if (map.put(service, entry)) {
+      continue;
+    }
+    entries_.erase(service);
+    map.erase(service);
+    for (std::size_t i = 0; i < addresses.size(); ++i) {
+      if (addresses[i] == service.address) {
+        admitted.accepted &= ~(std::uint64_t{1} << i);
+        admitted.denied.emplace_back(service.address, CR_FLOW_TABLE);
+      }
+    }
+  }
+}
+
 }  // namespace cellrund::netpolicy::resolver

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <set>
 #include <span>
@@ -30,6 +31,12 @@ struct Admitted {
   std::vector<std::pair<std::uint32_t, std::uint32_t>> denied;  // address, cr_reason
 };
 
+// The named map, or what stands for it.
+struct NamedMap {
+  std::function<bool(const NamedService&, const NamedEntry&)> put;  // false: not written
+  std::function<void(const NamedService&)> erase;
+};
+
 class NameTable {
  public:
   // `blocked`: what the job demands to be closed, whatever a name resolves to.
@@ -41,8 +48,9 @@ class NameTable {
   Admitted admit(std::string_view name, std::uint32_t ttl, std::span<const std::uint32_t> addresses,
                  std::uint64_t now_ns);
 
-  // An entry of admit() could not be written.
-  void forget(const NamedService& service) { entries_.erase(service); }
+  // Brings the map to what admit() has just decided about `addresses`. Where an entry cannot be written the address is
+  // not accepted, and an older entry of that service goes: what the table does not know is in the map no longer either.
+  void write(Admitted& admitted, std::span<const std::uint32_t> addresses, const NamedMap& map);
   [[nodiscard]] std::size_t size() const noexcept { return entries_.size(); }
 
  private:

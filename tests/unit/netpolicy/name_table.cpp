@@ -150,6 +150,32 @@ TEST_CASE("the table takes no more than the map does") {
   CHECK(table.size() == CR_MAX_NAMED);
 }
 
+TEST_CASE("an entry that could not be written is neither in the table nor in the map, and its address is not accepted") {
+  NameTable table(policy_of({to_name("api.example.com", {443})}));
+  const std::vector<std::uint32_t> both{address("198.51.100.7"), address("198.51.100.8")};
+  std::map<NamedService, NamedEntry> held;
+  bool works = true;
+  const resolver::NamedMap map{[&](const NamedService& service, const NamedEntry& entry) {
+                                 const bool written = works || service.address == both[1];
+                                 if (written) {
+                                   held[service] = entry;
+                                 }
+                                 return written;
+                               },
+                               [&](const NamedService& service) { held.erase(service); }};
+  Admitted first = table.admit("api.example.com", 60, both, kNow);
+  table.write(first, both, map);
+  CHECK(first.accepted == 0b11);
+  CHECK(held.size() == 2);
+  works = false;  // the renewal of an entry that the map has
+  Admitted second = table.admit("api.example.com", 600, both, kNow);
+  table.write(second, both, map);
+  CHECK(second.accepted == 0b10);
+  CHECK(second.denied == std::vector{std::pair{both[0], std::uint32_t{CR_FLOW_TABLE}}});
+  CHECK(table.size() == 1);
+  CHECK(held.size() == 1);
+}
+
 TEST_CASE("the filter opens what a name has while it has it, and keeps its flows until the rule ends") {
   const CompiledPolicy policy = policy_of({to_name("api.example.com", {443})});
   Classifier filter(test::packet_config(), policy);
