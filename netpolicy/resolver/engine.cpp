@@ -145,6 +145,13 @@ void Engine::answer(std::uint32_t number, base::BytesView message, BootTime now)
 }
 
 void Engine::unreachable(std::uint32_t number, BootTime now) {
+  const bool moved_on = std::any_of(effects_.begin(), effects_.end(), [&](const Effect& effect) {
+    const auto* ask = std::get_if<AskUpstream>(&effect);
+    return ask != nullptr && ask->lookup == number;
+  });
+  if (moved_on) {
+    return;
+  }
   if (const auto found = lookups_.find(number); found != lookups_.end() && !found->second.deciding) {
     try_next(number, now);
   }

@@ -60,7 +60,8 @@ class Engine {
   void query(const Client& client, base::BytesView message, base::BootTime now);
   // A message of the upstream that the lookup asked last.
   void answer(std::uint32_t lookup, base::BytesView message, base::BootTime now);
-  // That upstream cannot be reached.
+  // That upstream cannot be reached. Nothing new where an answer has just moved the lookup on to its next question, which
+  // is yet to be taken.
   void unreachable(std::uint32_t lookup, base::BootTime now);
   void decided(const Decision& decision, base::BootTime now);
   // Whatever has run out by now.

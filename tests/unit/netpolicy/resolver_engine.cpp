@@ -252,6 +252,23 @@ TEST_CASE("a cell that remembers many names stays within its memory") {
   CHECK(cell.asked.size() == 1);
 }
 
+TEST_CASE("a server that answers with a failure and goes away costs one attempt") {
+  Driven cell;
+  cell.query("api.example.com");
+  base::Bytes failure = answer_with("api.example.com", {}, static_cast<std::uint16_t>(cell.next_id - 1));
+  failure.at(3) = static_cast<std::uint8_t>((failure.at(3) & 0xf0U) | 2U);
+  cell.engine.answer(1, failure, cell.now);
+  cell.engine.unreachable(1, cell.now);
+  cell.settle();
+  REQUIRE(cell.asked.size() == 1);
+  CHECK(cell.asked[0].upstream == kSecond);
+  CHECK(cell.verdicts.empty());
+  cell.engine.unreachable(1, cell.now);  // the second server, once it was asked
+  cell.settle();
+  REQUIRE(cell.asked.size() == 1);
+  CHECK(cell.asked[0].upstream == kFirst);
+}
+
 TEST_CASE("the record lists different queries, counts all, and never grows beyond its bound") {
   DnsRecord record({"198.51.100.53"}, true);
   for (int i = 0; i < 3; ++i) {
