@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "netpolicy/resolver/engine.hpp"
+#include "netpolicy/resolver/read_budget.hpp"
 
 namespace cellrund::netpolicy::resolver {
 namespace {
@@ -27,9 +28,6 @@ constexpr std::uint16_t kPort = 53;
 constexpr std::size_t kMaxConnections = 8;        // of the cell
 constexpr std::chrono::seconds kIdle{5};          // of one of them
 constexpr std::size_t kMostUnread = 64UL * 1024;  // that waits for the other side to read
-// Messages that are read at all: what a flood sends beyond that the kernel drops, for no CPU time of this process.
-constexpr std::int64_t kReadsPerSecond = 1000;
-constexpr std::int64_t kReadBurst = 200;
 
 std::uint16_t random_id() {
   std::uint16_t id = 0;
@@ -131,7 +129,7 @@ class Server {
     now_ = BootTime::now();
     std::vector<pollfd> polls{{kControlFd, POLLIN, 0},
                               {may_read() ? kDatagramFd : -1, POLLIN, 0},
-                              {connections_.size() < kMaxConnections ? kListenerFd : -1, POLLIN, 0}};
+                              {may_read() && connections_.size() < kMaxConnections ? kListenerFd : -1, POLLIN, 0}};
     std::vector<std::uint64_t> whose;
     for (const auto& [number, connection] : connections_) {
       polls.push_back({may_read() ? connection.stream.fd() : -1, connection.stream.wanted(), 0});
@@ -202,6 +200,7 @@ class Server {
   }
 
   void accept_one() {
+    count_read();
     UniqueFd fd(::accept4(kListenerFd, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
     if (fd) {
       connections_.emplace(next_connection_++, Connection{Stream(std::move(fd), kMaxDatagram), now_ + kIdle});
@@ -211,6 +210,7 @@ class Server {
   void hear_connection(std::uint64_t number) {
     Connection& connection = connections_.at(number);
     connection.stream.flush();
+    count_read();  // also of less than a message
     for (const base::Bytes& message : connection.stream.receive()) {
       count_read();
       connection.idle_at = now_ + kIdle;
@@ -311,10 +311,8 @@ class Server {
   }
 
   // Reading is paid for in time, as the queries themselves are.
-  [[nodiscard]] bool may_read() const noexcept {
-    return (read_until_ - now_).count() < 1'000'000'000 / kReadsPerSecond * kReadBurst;
-  }
-  void count_read() { read_until_ = {std::max(read_until_, now_).ns + 1'000'000'000 / kReadsPerSecond}; }
+  [[nodiscard]] bool may_read() const noexcept { return reads_.left(now_); }
+  void count_read() noexcept { reads_.spend(now_); }
 
   [[nodiscard]] int timeout_ms() const {
     std::optional<BootTime> next = engine_.next_deadline();
@@ -334,7 +332,7 @@ class Server {
 
   Engine engine_;
   BootTime now_;
-  BootTime read_until_;
+  ReadBudget reads_;
   std::map<std::uint64_t, Connection> connections_;
   std::uint64_t next_connection_ = 1;
   std::map<std::uint32_t, Asking> asking_;

@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 
 #include "netpolicy/resolver/dns_record.hpp"
+#include "netpolicy/resolver/read_budget.hpp"
 #include "tests/support/dns_messages.hpp"
 
 using namespace cellrund;
@@ -267,6 +268,23 @@ TEST_CASE("a server that answers with a failure and goes away costs one attempt"
   cell.settle();
   REQUIRE(cell.asked.size() == 1);
   CHECK(cell.asked[0].upstream == kFirst);
+}
+
+TEST_CASE("reads run out in a burst and come back with time, no more than the burst") {
+  ReadBudget reads;
+  BootTime now{1'000'000'000'000};
+  const auto spend_all = [&] {
+    std::int64_t spent = 0;
+    for (; reads.left(now); ++spent) {
+      reads.spend(now);
+    }
+    return spent;
+  };
+  CHECK(spend_all() == ReadBudget::kBurst);
+  now = now + std::chrono::milliseconds(50);
+  CHECK(spend_all() == ReadBudget::kPerSecond / 20);
+  now = now + std::chrono::hours(1);
+  CHECK(spend_all() == ReadBudget::kBurst);
 }
 
 TEST_CASE("the record lists different queries, counts all, and never grows beyond its bound") {
