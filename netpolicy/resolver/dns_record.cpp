@@ -4,15 +4,39 @@
 
 namespace cellrund::netpolicy::resolver {
 
+namespace {
+
+// Out of hand: the cell could ask for any number of these, each under another name.
+bool refused(Verdict verdict) noexcept {
+  switch (verdict) {
+    case Verdict::kNotListed:
+    case Verdict::kType:
+    case Verdict::kRate:
+    case Verdict::kQuota:
+    case Verdict::kMalformed: return true;
+    case Verdict::kAnswered:
+    case Verdict::kNoData:
+    case Verdict::kUpstream:
+    case Verdict::kDenied: return false;
+  }
+  return true;
+}
+
+}  // namespace
+
 void DnsRecord::add(const Report& report, base::BootTime now) {
   auto state = state_.lock();
+  ++state->counters.at(static_cast<std::size_t>(report.verdict));
   const Key key{report.name, report.type, report.verdict};
   auto found = state->index.find(key);
   if (found == state->index.end()) {
-    if (state->queries.size() >= kMaxQueries) {
+    const bool out_of_hand = refused(report.verdict);
+    const std::size_t served = state->queries.size() - state->refused;
+    if (out_of_hand ? state->refused >= kMaxRefused : served >= kMaxQueries - kMaxRefused) {
       ++state->suppressed;
       return;
     }
+    state->refused += out_of_hand ? 1 : 0;
     found = state->index.emplace(key, state->queries.size()).first;
     model::DnsQuery query;
     query.seq = state->queries.size() + 1;
@@ -55,7 +79,12 @@ model::DnsFacts DnsRecord::facts() const {
   }
   out.seen = state->seen;
   out.suppressed = state->suppressed;
-  out.counted = state->seen + state->suppressed;
+  for (std::size_t i = 0; i < kVerdicts; ++i) {
+    if (state->counters[i] != 0) {
+      out.counters.emplace_back(to_string(static_cast<Verdict>(i)), state->counters[i]);
+      out.counted += state->counters[i];
+    }
+  }
   out.failure = state->failure;
   return out;
 }

@@ -141,6 +141,11 @@ void fill(pb::Dns& out, const model::DnsFacts& dns) {
     out.add_upstreams(upstream);
   }
   out.set_failure(dns.failure);
+  for (const auto& [verdict, queries] : dns.counters) {
+    pb::DnsCounter& line = *out.add_counters();
+    line.set_verdict(verdict);
+    line.set_queries(queries);
+  }
 }
 
 model::DnsFacts read(const pb::Dns& in) {
@@ -155,6 +160,9 @@ model::DnsFacts read(const pb::Dns& in) {
   dns.counted = in.counted();
   dns.upstreams.assign(in.upstreams().begin(), in.upstreams().end());
   dns.failure = in.failure();
+  for (const pb::DnsCounter& line : in.counters()) {
+    dns.counters.emplace_back(line.verdict(), line.queries());
+  }
   return dns;
 }
 

@@ -54,6 +54,9 @@ std::optional<model::DnsFacts> dns_of(const Value& egress) {
     facts.suppressed = count_of(*accounting, "suppressed");
     facts.counted = count_of(*accounting, "counted");
   }
+  for (const Value& item : items_of(*resolver, "counters")) {
+    facts.counters.emplace_back(text_of(item, "verdict"), count_of(item, "queries"));
+  }
   for (const Value& item : items_of(egress, "dns")) {
     const Value* first = item.find("t");
     facts.queries.push_back({count_of(item, "seq"), first == nullptr ? 0 : static_cast<std::int64_t>(count_of(*first, "bootTimeNs")),

@@ -135,6 +135,9 @@ void put_dns(Writer& w, json::Object& egress, const model::DnsFacts& facts) {
   resolver.set("accounting", json::Object{{"seen", Writer::count(facts.seen)},
                                           {"suppressed", Writer::count(facts.suppressed)},
                                           {"counted", Writer::count(facts.counted)}});
+  resolver.set("counters", w.list(facts.counters, "egress.resolver.counters", [&w](const auto& entry) {
+    return json::Object{{"verdict", w.text(entry.first)}, {"queries", Writer::count(entry.second)}};
+  }));
   w.put(resolver, "failure", facts.failure);
   egress.set("resolver", std::move(resolver));
   egress.set("dns", w.list(facts.queries, "egress.dns", [&w](const model::DnsQuery& query) { return dns_query(w, query); }));

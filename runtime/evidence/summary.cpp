@@ -261,6 +261,13 @@ void show_dns(Page& page, View egress) {
   const View sums = resolver["accounting"];
   page.line("names", std::to_string(sums["counted"].number_or(0)) + " queries counted = " + std::to_string(sums["seen"].number_or(0)) + " seen + " +
                          std::to_string(sums["suppressed"].number_or(0)) + " suppressed");
+  std::string verdicts;
+  for (const View counter : resolver["counters"].items()) {
+    verdicts += (verdicts.empty() ? "" : ", ") + std::to_string(counter["queries"].number_or(0)) + " " + counter["verdict"].text();
+  }
+  if (!verdicts.empty()) {
+    page.more(verdicts);
+  }
   if (resolver["tunnelCapable"].is_true()) {
     page.more("tunnel-capable: a wildcard rule let the job send anything in the names that it asked for");
   }

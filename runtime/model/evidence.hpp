@@ -92,6 +92,7 @@ struct DnsFacts {
   std::vector<DnsQuery> queries;
   std::uint64_t seen = 0, suppressed = 0, counted = 0;
   std::string failure;  // why the resolver stopped before the job did
+  std::vector<std::pair<std::string, std::uint64_t>> counters;  // verdict → queries; counted is their sum
 };
 
 struct EgressFacts {

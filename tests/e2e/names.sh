@@ -81,10 +81,11 @@ check "its resolv.conf names the gateway; a hard-coded address is denied; the na
 check "the record lists the query, its verdict and the address" equal \
   "$(field '.egress.dns[] | select(.name == "api.example.test" and .type == "A") | "\(.verdict) \(.addresses | join(","))"')" "answered 198.51.100.2"
 check "and the attempt before" equal "$(field '[.egress.decisions[] | select(.port == 8080 and .dst == "198.51.100.2") | .verdict] | unique | join(" ")')" "allowed denied"
-check "the account of queries balances" equal "$(field '.egress.resolver.accounting | .seen + .suppressed == .counted and .counted > 0')" true
+check "the account of queries balances" equal "$(field '.egress.resolver | (.counters | map(.queries) | add) as $sum | .accounting | .seen + .suppressed == $sum and .counted == $sum and $sum > 0')" true
 check "no wildcard, not tunnel-capable" equal "$(field .egress.resolver.tunnelCapable)" false
 check "the second question came out of the cell's cache" equal "$(asked api.example.test)" 1
 check "flows shows the query" equal "$(cellrun flows "$uid" --json | jq -r '[.dns[] | select(.verdict == "answered") | .name] | unique | join(" ")')" api.example.test
+check "and counts it" matches "$(cellrun flows "$uid" --json | jq .dnsCounters.answered)" '^[1-9]'
 check "the page for people, too" matches "$(cellrun flows "$uid")" 'api\.example\.test +A +answered +198\.51\.100\.2'
 check "CLEAN" is_clean
 

@@ -111,8 +111,12 @@ std::string dns_table(const model::DnsFacts& dns) {
     rows.push_back({or_dash(query.name), or_dash(query.type), or_dash(query.verdict), or_dash(addresses),
                     std::to_string(query.count)});
   }
+  std::string verdicts;
+  for (const auto& [verdict, queries] : dns.counters) {
+    verdicts += "; " + printable(verdict) + " " + std::to_string(queries);
+  }
   return table({"NAME", "TYPE", "VERDICT", "ADDRESSES", "COUNT"}, rows) + "queries: seen " + std::to_string(dns.seen) +
-         " + suppressed " + std::to_string(dns.suppressed) + " = counted " + std::to_string(dns.counted) +
+         " + suppressed " + std::to_string(dns.suppressed) + " = counted " + std::to_string(dns.counted) + verdicts +
          (dns.tunnel_capable ? "; tunnel-capable" : "") + "\n" +
          (dns.failure.empty() ? "" : "failure: " + printable(dns.failure) + "\n");
 }
@@ -140,9 +144,14 @@ std::string as_json(Format format, const api::Job& job, const model::EgressFacts
   if (format == Format::kJsonLines) {
     return list_text(format, "flows", std::move(items));
   }
+  const model::DnsFacts dns = egress.dns.value_or(model::DnsFacts{});
   base::json::Array queries;
-  for (const model::DnsQuery& query : egress.dns.value_or(model::DnsFacts{}).queries) {
+  for (const model::DnsQuery& query : dns.queries) {
     queries.emplace_back(dns_query(query));
+  }
+  base::json::Object verdicts;
+  for (const auto& [verdict, count] : dns.counters) {
+    verdicts.set(verdict, count);
   }
   base::json::Object counters;
   for (const auto& [reason, packets] : egress.counters) {
@@ -150,6 +159,7 @@ std::string as_json(Format format, const api::Job& job, const model::EgressFacts
   }
   return object_text(format, {{"flows", std::move(items)},
                               {"dns", std::move(queries)},
+                              {"dnsCounters", std::move(verdicts)},
                               {"counters", std::move(counters)},
                               {"usage", base::json::Object{{"bytes", egress.used_bytes},
                                                            {"packets", egress.used_packets},

@@ -81,7 +81,7 @@ TEST_CASE("failures, logs, flows and capacity survive the wire") {
   CHECK(back.egress.decisions.at(0).protocol == 17);
   CHECK(back.egress.counters.at(0).second == 4);
   CHECK_FALSE(back.egress.dns.has_value());
-  flows.egress.dns = model::DnsFacts{{"198.51.100.53"}, true, {{1, 2, "api.example.com", "A", "answered", {"198.51.100.7"}, 3}}, 3, 1, 4, "died"};
+  flows.egress.dns = model::DnsFacts{{"198.51.100.53"}, true, {{1, 2, "api.example.com", "A", "answered", {"198.51.100.7"}, 3}}, 3, 1, 4, "died", {{"answered", 3}, {"not-listed", 1}}};
   const auto dns = through(flows).egress.dns;
   REQUIRE(dns.has_value());
   CHECK(dns->tunnel_capable);
@@ -90,6 +90,7 @@ TEST_CASE("failures, logs, flows and capacity survive the wire") {
   CHECK(dns->queries.at(0).count == 3);
   CHECK(dns->counted == 4);
   CHECK(dns->failure == "died");
+  CHECK(dns->counters == flows.egress.dns->counters);
   api::Capacity capacity;
   capacity.lanes = {"microvm", "process"};
   capacity.accel = "tcg";

@@ -2,6 +2,8 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
+
 #include "netpolicy/resolver/dns_record.hpp"
 #include "netpolicy/resolver/read_budget.hpp"
 #include "tests/support/dns_messages.hpp"
@@ -299,7 +301,7 @@ TEST_CASE("the record lists different queries, counts all, and never grows beyon
     record.add({Verdict::kNotListed, 1, "label" + std::to_string(i) + ".example.com"}, {8});
   }
   const model::DnsFacts facts = record.facts();
-  CHECK(facts.queries.size() == DnsRecord::kMaxQueries);
+  CHECK(facts.queries.size() == DnsRecord::kMaxRefused + 1);  // and the answered one
   CHECK(facts.queries[0].count == 3);
   CHECK(facts.queries[0].addresses.size() == DnsRecord::kMaxAddresses);
   CHECK(facts.queries[1].type == "TXT");
@@ -308,4 +310,33 @@ TEST_CASE("the record lists different queries, counts all, and never grows beyon
   CHECK(facts.counted == 1005);
   CHECK(facts.seen + facts.suppressed == facts.counted);
   CHECK(facts.tunnel_capable);
+}
+
+TEST_CASE("names that are refused hide none that is served, nor the other way round") {
+  DnsRecord record({"198.51.100.53"}, true);
+  const auto many = [&](Verdict verdict, const std::string& prefix) {
+    for (int i = 0; i < 300; ++i) {
+      record.add({verdict, kTypeA, prefix + std::to_string(i)}, {5});
+    }
+  };
+  many(Verdict::kNotListed, "junk");
+  many(Verdict::kMalformed, "bad");
+  record.add({Verdict::kAnswered, kTypeA, "api.example.com"}, {6});
+  record.add({Verdict::kDenied, kTypeA, "rebind.example.com"}, {6});
+  const auto lists = [&](const char* name) {
+    const auto queries = record.facts().queries;
+    return std::any_of(queries.begin(), queries.end(), [&](const auto& query) { return query.name == name; });
+  };
+  CHECK(lists("api.example.com"));
+  CHECK(lists("rebind.example.com"));
+  many(Verdict::kAnswered, "host");
+  const model::DnsFacts facts = record.facts();
+  CHECK(facts.queries.size() == DnsRecord::kMaxQueries);
+  using Counters = std::vector<std::pair<std::string, std::uint64_t>>;
+  CHECK(facts.counters == Counters{{"answered", 301}, {"not-listed", 300}, {"malformed", 300}, {"denied-address", 1}});
+  CHECK(facts.seen + facts.suppressed == 902);
+  CHECK(facts.counted == 902);
+  for (std::size_t i = 0; i < facts.queries.size(); ++i) {
+    CHECK(facts.queries[i].seq == i + 1);
+  }
 }
