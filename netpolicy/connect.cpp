@@ -204,7 +204,8 @@ base::Result<NetworkedCell> Router::connect(const model::CellName& name, model::
   facts.canary_sent = made.canary.sent;
   facts.canary_blocked = made.canary.blocked;
   facts.canary_counted = made.canary.counted;
-  auto names = CR_TRY(start_names(name, state_->options, state_->netns.get(), network.gateway, policy, plan.expect_blocked, journal));
+  auto names = CR_TRY(start_names(name, state_->options, state_->netns.get(), network.gateway, policy,
+                                  plan.expect_blocked, journal));
   CellInterface interface;
   interface.address = format_ipv4(network.cell);
   interface.gateway = format_ipv4(network.gateway);

@@ -64,7 +64,8 @@ struct CompiledPolicy {
   std::vector<DenyEntry> deny;    // sorted, each prefix once
   std::vector<AllowEntry> allow;  // sorted, each protocol, port and prefix once; a longer prefix expires later
   std::vector<NameRule> names;    // in the order of the jobspec
-  bool names_reach_public = false;  // whether a name may have an address outside the private ranges
+  // Whether a name may have an address outside the private ranges. One inside them then takes a rule that holds it.
+  bool names_reach_public = false;
   model::EgressQuota quota;
   std::string policy_digest;             // "sha256:…" of the policy's canonical text
   std::vector<std::string> relaxations;  // as the trust file writes them

@@ -40,8 +40,9 @@ std::string_view denial_name(std::uint32_t reason) noexcept {
 }
 
 // The deny set as the filter has it; beyond it a name reaches what the signer's grant covers, as a rule with an address
-// does.
-std::uint32_t NameTable::denial(std::uint32_t address) const noexcept {
+// does. Whoever serves a name chooses its addresses: where a name may be public, only a rule that holds the address says
+// that the job means a private one.
+std::uint32_t NameTable::denial(std::uint32_t address, std::uint64_t now_ns) const noexcept {
   const DenyEntry* entry = find_deny(policy_, address);
   if (entry == nullptr) {
     return CR_NOT_ENFORCING;
@@ -49,10 +50,13 @@ std::uint32_t NameTable::denial(std::uint32_t address) const noexcept {
   if (entry->reason != CR_REASONS) {
     return denial_of(*entry, 0);  // the resolver's own port is no exception here
   }
-  if (!policy_.names_reach_public && !is_private(address)) {
-    return CR_DEFAULT_DENY;
+  if (!is_private(address)) {
+    return policy_.names_reach_public ? CR_REASONS : CR_DEFAULT_DENY;
   }
-  return CR_REASONS;
+  const bool meant = std::any_of(policy_.allow.begin(), policy_.allow.end(), [&](const AllowEntry& rule) {
+    return now_ns < rule.expires_ns && rule.prefix.contains(address);
+  });
+  return meant || !policy_.names_reach_public ? CR_REASONS : CR_PRIVATE;
 }
 
 Admitted NameTable::admit(std::string_view name, std::uint32_t ttl, std::span<const std::uint32_t> addresses,
@@ -72,7 +76,7 @@ Admitted NameTable::admit(std::string_view name, std::uint32_t ttl, std::span<co
     const bool closed = std::any_of(services.begin(), services.end(), [&](const auto& entry) {
       return blocked_.contains({entry.first.first, entry.first.second, addresses[i]});
     });
-    std::uint32_t reason = services.empty() || closed ? std::uint32_t{CR_DEFAULT_DENY} : denial(addresses[i]);
+    std::uint32_t reason = services.empty() || closed ? std::uint32_t{CR_DEFAULT_DENY} : denial(addresses[i], now_ns);
     if (reason == CR_REASONS && entries_.size() + services.size() > CR_MAX_NAMED) {
       reason = CR_FLOW_TABLE;
     }

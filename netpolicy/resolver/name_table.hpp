@@ -54,7 +54,7 @@ class NameTable {
   [[nodiscard]] std::size_t size() const noexcept { return entries_.size(); }
 
  private:
-  [[nodiscard]] std::uint32_t denial(std::uint32_t address) const noexcept;
+  [[nodiscard]] std::uint32_t denial(std::uint32_t address, std::uint64_t now_ns) const noexcept;
 
   CompiledPolicy policy_;
   std::set<NamedService> blocked_;

@@ -90,7 +90,8 @@ std::optional<model::Refusal> EgressGrants::check(const model::EgressPolicy& pol
 std::vector<model::Relaxation> EgressGrants::relaxations_for(const model::EgressPolicy& policy) const {
   std::vector<model::Relaxation> out;
   const auto any_rule = [&](auto holds) { return std::any_of(policy.rules.begin(), policy.rules.end(), holds); };
-  const bool names = policy.names_hosts();
+  // A name alone opens private ranges only for a key that has nothing else: a public name could be bound to them.
+  const bool by_name = policy.names_hosts() && !public_;
   if (public_ && any_rule([](const auto& rule) {
         return rule.prefix() == nullptr || range_around(model::kPrivateRanges, *rule.prefix()) == nullptr;
       })) {
@@ -103,7 +104,8 @@ std::vector<model::Relaxation> EgressGrants::relaxations_for(const model::Egress
         continue;
       }
       const Ipv4Prefix both = block.prefix.contains(range) ? range : block.prefix;
-      if (names || any_rule([&](const auto& rule) { return rule.prefix()->overlaps(both); })) {
+      const auto overlaps = [&](const auto& rule) { return rule.prefix() != nullptr && rule.prefix()->overlaps(both); };
+      if (by_name || any_rule(overlaps)) {
         opened.push_back(both);
       }
     }

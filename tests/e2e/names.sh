@@ -129,8 +129,11 @@ check "E15 answers that point inside are dropped" equal "$out" $'-\n198.51.100.2
 for name in $bad; do check "  $name" equal "$(verdicts "$name.example.test")" denied-address; done
 check "the record says why" equal "$(field '[.egress.dns[] | select(.verdict == "denied-address") | .addresses[0]] | sort | join(", ")')" \
   "10.9.0.5 private, 100.64.0.0 router, 100.64.0.3 cell-network, 127.0.0.1 loopback, 169.254.169.254 metadata"
-submit_as inner granted "$shell"'addresses rebind.example.test; addresses metadata.example.test; exit 0' "$(rules rebind.example.test metadata.example.test)"
-check "a grant opens its private range and nothing else" equal "$out" 10.9.0.5
+submit_as inner bound "$shell"'addresses rebind.example.test; exit 0' "$(rules rebind.example.test)"
+check "a public name reaches no private address of the grant by itself" equal "$out $(verdicts rebind.example.test)" " denied-address"
+submit_as inner granted "$shell"'addresses rebind.example.test; addresses metadata.example.test; exit 0' \
+  "$(rules rebind.example.test metadata.example.test) | .spec.network.egress.rules += [{to: {cidr: \"10.9.0.0/24\"}, ports: [22]}]"
+check "a rule around it lets it, and opens nothing else" equal "$out" 10.9.0.5
 
 submit_as net many "$shell"'addresses many.example.test | sort | uniq | wc -l' "$(rules many.example.test)"
 check "an answer too large for a datagram is asked for over TCP" matches "$(grep '^many' "$node/asked" | tr '\n' ',')" 'many.example.test A udp,many.example.test A tcp'

@@ -92,8 +92,13 @@ TEST_CASE("a name needs something that its addresses may be in, and a wildcard a
     CHECK(wild.check(named(beyond)).has_value());
   }
   using Texts = std::vector<std::string>;
-  CHECK(texts(wild.relaxations_for(named("*.a.example.com"))) == Texts{"public", "private:10.2.0.0/16", "wildcard:*.example.com"});
-  CHECK(texts(wild.relaxations_for(named("api.example.com"))) == Texts{"public", "private:10.2.0.0/16"});
+  CHECK(texts(wild.relaxations_for(named("*.a.example.com"))) == Texts{"public", "wildcard:*.example.com"});
+  // Next to public, a private range takes a rule of its own.
+  model::EgressPolicy both = named("api.example.com");
+  CHECK(texts(wild.relaxations_for(both)) == Texts{"public"});
+  both.rules.push_back(policy_of({"10.2.3.0/24"}).rules.front());
+  CHECK(texts(wild.relaxations_for(both)) == Texts{"public", "private:10.2.0.0/16"});
+  CHECK(texts(grants_of({"private:10.2.0.0/16"}).relaxations_for(named("api.example.com"))) == Texts{"private:10.2.0.0/16"});
 }
 
 TEST_CASE("relaxations are those that a rule needs, each once") {

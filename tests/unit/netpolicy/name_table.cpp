@@ -54,9 +54,11 @@ TEST_CASE("a policy with names opens the resolver's port at the gateway, and not
 }
 
 TEST_CASE("a name has no address that the policy keeps closed") {
-  const CompiledPolicy policy = policy_of({to_name("api.example.com", {443})}, {"public", "private:10.2.0.0/16"});
+  const CompiledPolicy policy = policy_of({to_name("api.example.com", {443}), test::rule("10.2.0.0/17", {22})},
+                                          {"public", "private:10.2.0.0/16"});
   const std::pair<const char*, unsigned> rows[] = {{"198.51.100.7", CR_REASONS},    {"10.2.3.4", CR_REASONS},
-                                                   {"10.3.0.1", CR_PRIVATE},        {"192.168.0.1", CR_PRIVATE},
+                                                   {"10.2.200.1", CR_PRIVATE},      {"10.3.0.1", CR_PRIVATE},
+                                                   {"192.168.0.1", CR_PRIVATE},
                                                    {"10.2.0.1", CR_HOST},           {"203.0.113.250", CR_HOST},
                                                    {"127.0.0.1", CR_LOOPBACK},      {"169.254.169.254", CR_METADATA},
                                                    {"169.254.1.1", CR_LINK_LOCAL},  {"100.64.0.0", CR_ROUTER},
@@ -82,6 +84,17 @@ TEST_CASE("a name that the policy does not have opens nothing, whatever the reso
   }
   CHECK(table.admit("a.b.wild.example", 60, {&one, 1}, kNow).accepted == 1);
   CHECK(table.size() == 1);
+}
+
+TEST_CASE("a public name bound to a private address reaches it only where a rule of the job holds that address") {
+  const std::vector<std::string> grants{"public", "private:10.0.0.0/8"};
+  const model::EgressRule name = to_name("api.example.com", {443});
+  CHECK(denied(policy_of({name}, grants), "10.0.0.5") == CR_PRIVATE);
+  CHECK(denied(policy_of({name, test::rule("10.0.0.0/24", {22})}, grants), "10.0.0.5") == CR_REASONS);
+  CHECK(denied(policy_of({name, test::rule("10.0.1.0/24", {22})}, grants), "10.0.0.5") == CR_PRIVATE);
+  const auto past = test::rule("10.0.0.0/24", {22}, model::Transport::kTcp, base::WallTime{900, 0});
+  CHECK(denied(policy_of({name, past}, grants), "10.0.0.5") == CR_PRIVATE);
+  CHECK(denied(policy_of({name}, {"private:10.0.0.0/8"}), "10.0.0.5") == CR_REASONS);
 }
 
 TEST_CASE("a name opens no target that the job expects to be blocked") {
