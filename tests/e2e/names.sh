@@ -135,6 +135,11 @@ submit_as inner granted "$shell"'addresses rebind.example.test; addresses metada
   "$(rules rebind.example.test metadata.example.test) | .spec.network.egress.rules += [{to: {cidr: \"10.9.0.0/24\"}, ports: [22]}]"
 check "a rule around it lets it, and opens nothing else" equal "$out" 10.9.0.5
 
+submit_as net expected "$shell"'addresses api.example.test; page 198.51.100.2; exit 0' \
+  "$(rules api.example.test) | .spec.network.expectBlocked = [{to: \"198.51.100.2\", port: 8080}]"
+check "no name opens a target that is expected to be blocked" equal "$code $out $(verdicts api.example.test)" "0  denied-address"
+check "and the canary proves it blocked at the end" equal "$(field .egress.canaryAtEnd.proven)" true
+
 submit_as net many "$shell"'addresses many.example.test | sort | uniq | wc -l' "$(rules many.example.test)"
 check "an answer too large for a datagram is asked for over TCP" matches "$(grep '^many' "$node/asked" | tr '\n' ',')" 'many.example.test A udp,many.example.test A tcp'
 check "and is cut short for the cell over UDP" equal "$(verdicts many.example.test)" answered
