@@ -7,11 +7,11 @@ node_up $'enabled = ["process"]'
 cellrun keygen "$node/etc/net" >/dev/null
 cellrun trust add "$node/etc/net.pub" --namespace test --min-tier 0 --egress public >/dev/null
 
-# The sink hangs on the router's uplink and goes with its processes.
+# The sink hangs on the router's uplink and goes with its processes: a server that waits for the rest of a request too.
 router=$(echo "$node"/run/netns/*-router)
 mkdir -p "$node/www" && echo hello >"$node/www/hello"
-unshare --net busybox httpd -f -p 8080 -h "$node/www" & sink=$!
-trap 'status=$?; set +e; kill "$sink" 2>/dev/null; wait "$sink" 2>/dev/null; (exit "$status"); node_down' EXIT
+unshare --net --pid --kill-child busybox httpd -f -p 8080 -h "$node/www" & sink=$!
+trap 'status=$?; set +e; kill -KILL "$sink" 2>/dev/null; wait "$sink" 2>/dev/null; (exit "$status"); node_down' EXIT
 for _ in $(seq 1 100); do
   [ "$(readlink "/proc/$sink/ns/net")" = "$(readlink /proc/self/ns/net)" ] || break
   read -r -t 0.05 <> <(:) || true

@@ -89,7 +89,7 @@ node_down() {
     fi
     "$build/runtime/daemon/keeper/cellrun-keeper" --stop --run-dir "$node/run" || status=1
     "$build/runtime/daemon/cellrund" --config "$node/etc/config.toml" --remove-node || status=1
-    if grep -F "$node" /proc/self/mountinfo || pgrep -f "$node" >/dev/null; then
+    if grep -F "$node" /proc/self/mountinfo || pgrep -af "$node"; then
       echo "FAIL  the node left mounts or processes"
       status=1
     fi

@@ -35,9 +35,9 @@ for i in $(seq 1 40); do echo "many.example.test A 60 198.51.100.$((100 + i))"; 
 # The namespace lives as long as its first process.
 router=$(echo "$node"/run/netns/*-router)
 mkdir -p "$node/www" && echo hello >"$node/www/hello"
-unshare --net busybox httpd -f -p 8080 -h "$node/www" & sink=$!
+unshare --net --pid --kill-child busybox httpd -f -p 8080 -h "$node/www" & sink=$!
 names=''
-trap 'status=$?; set +e; kill $names "$sink" 2>/dev/null; wait $names "$sink" 2>/dev/null; (exit "$status"); node_down' EXIT
+trap 'status=$?; set +e; kill -KILL $names "$sink" 2>/dev/null; wait $names "$sink" 2>/dev/null; (exit "$status"); node_down' EXIT
 for _ in $(seq 1 100); do
   [ "$(readlink "/proc/$sink/ns/net")" = "$(readlink /proc/self/ns/net)" ] || break
   read -r -t 0.05 <> <(:) || true

@@ -10,10 +10,10 @@ fi
 # The sink knows the host's address and no way to any other.
 www=$(mktemp -d /tmp/cellrun-sink.XXXXXX)
 echo hello >"$www/hello"
-unshare --net busybox httpd -f -v -p 8080 -h "$www" 2>"$www/log" & sink=$!
-busybox httpd -f -p 8080 -h "$www" & own=$!   # a service of the host itself, on each of its addresses
+unshare --net --pid --kill-child busybox httpd -f -v -p 8080 -h "$www" 2>"$www/log" & sink=$!
+unshare --pid --kill-child busybox httpd -f -p 8080 -h "$www" & own=$!   # a service of the host itself, on each of its addresses
 names=''
-leave() { status=$?; set +e; kill "$sink" "$own" $names 2>/dev/null; wait "$sink" "$own" $names 2>/dev/null; rm -rf "$www"; (exit "$status"); node_down; }
+leave() { status=$?; set +e; kill -KILL "$sink" "$own" $names 2>/dev/null; wait "$sink" "$own" $names 2>/dev/null; rm -rf "$www"; (exit "$status"); node_down; }
 trap leave EXIT
 for _ in $(seq 1 100); do
   [ "$(readlink "/proc/$sink/ns/net")" = "$(readlink /proc/self/ns/net)" ] || break
