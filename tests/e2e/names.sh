@@ -3,6 +3,7 @@
 # what it answers is what the filter opens, for as long as the answer holds. The name server and the host behind the
 # names are in a namespace of the test's own, on the router's uplink.
 . "$(dirname "$0")/lib.sh"
+needs_guest
 server=$build/tests/e2e/dns-server
 [ -x "$server" ] || skip "needs $server"
 node_up $'enabled = ["process", "microvm"]\n[network]\ndns_upstream = ["198.51.100.2"]'
@@ -180,15 +181,11 @@ check "explain knows the names of a policy" matches "$code $out" '^0 allowed.*ru
 out=$(cellrun egress explain "$node/name.json" other.example.test:8080) && code=0 || code=$?
 check "and those that are not" matches "$code $out" '^3 denied.*default-deny'
 
-if [ -r "$guest/vmlinux" ] && [ -r "$guest/initrd" ] && command -v qemu-system-x86_64 >/dev/null; then
-  submit_as net guest "$shell"'a=$(addresses api.example.test); echo "$a"; page "$a"; addresses secret.example.test; exit 0' \
-    "$(rules api.example.test) | .spec.lane = \"microvm\" | .spec.minTier = 2"
-  check "a guest with a kernel of its own resolves and connects the same way" equal "$out" $'198.51.100.2\nhello'
-  check "and is refused the same way" equal "$(verdicts secret.example.test) $(asked secret.example.test)" "not-listed 0"
-  check "CLEAN" is_clean
-else
-  say "left out: the guest, for want of an image in $guest or of qemu-system-x86_64"
-fi
+submit_as net guest "$shell"'a=$(addresses api.example.test); echo "$a"; page "$a"; addresses secret.example.test; exit 0' \
+  "$(rules api.example.test) | .spec.lane = \"microvm\" | .spec.minTier = 2"
+check "a guest with a kernel of its own resolves and connects the same way" equal "$out" $'198.51.100.2\nhello'
+check "and is refused the same way" equal "$(verdicts secret.example.test) $(asked secret.example.test)" "not-listed 0"
+check "CLEAN" is_clean
 sed -i 's/^dns_upstream.*/dns_upstream = []/' "$node/etc/config.toml"
 stop_daemon && start_daemon
 submit_as net nobody true "$(rules api.example.test)"
