@@ -46,9 +46,9 @@ std::string oci_spec(const CellPlan& plan, std::uint32_t vmm_uid) {
   Array mounts{mount("/proc", "proc", {"nosuid", "noexec", "nodev"}),
                mount("/sys", "sysfs", {"nosuid", "noexec", "nodev", "ro"}),
                mount("/dev", "tmpfs", {"nosuid", "strictatime", "mode=755", "size=65536k"})};
-  if (spec.scratch_bytes > 0) {
+  if (spec.volumes.scratch_bytes > 0) {
     mounts.push_back(mount("/scratch", "tmpfs",
-                           {"nosuid", "nodev", "mode=1777", "size=" + std::to_string(spec.scratch_bytes)}));
+                           {"nosuid", "nodev", "mode=1777", "size=" + std::to_string(spec.volumes.scratch_bytes)}));
   }
 
   constexpr std::int64_t kCpuPeriodUs = 100'000;

@@ -19,8 +19,8 @@ wire::Workload base_workload(const CellPlan& plan) {
   out.no_new_privileges = security.no_new_privileges;
   out.read_only_root = security.read_only_root_filesystem;
   out.hostname = spec.metadata.name;
-  if (spec.scratch_bytes > 0) {
-    out.tmpfs.push_back({"/scratch", spec.scratch_bytes, 01777});
+  if (spec.volumes.scratch_bytes > 0) {
+    out.tmpfs.push_back({"/scratch", spec.volumes.scratch_bytes, 01777});
   }
   const netpolicy::CellInterface& nic = plan.network.interface();
   wire::NetworkConfig network;

@@ -124,7 +124,7 @@ base::Result<base::Unit, Refusal> parse_volumes(const ObjectReader& object, mode
     }
   }
   if (const auto scratch = CR_TRY(object.object("scratch")); scratch.has_value()) {
-    spec.scratch_bytes = CR_TRY(bytes_field(*scratch, "size", {64UL * 1024, kTiB})).value_or(spec.scratch_bytes);
+    spec.volumes.scratch_bytes = CR_TRY(bytes_field(*scratch, "size", {64UL * 1024, kTiB})).value_or(spec.volumes.scratch_bytes);
   }
   return base::Unit{};
 }

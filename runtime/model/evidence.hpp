@@ -134,6 +134,34 @@ struct LogFacts {
   bool truncated = false;
 };
 
+// What the collector took from the cell. Paths are the guest's words, kept as bytes that are valid UTF-8 (others are refused).
+struct OutputFile {
+  std::string path;  // relative to /outputs
+  std::uint64_t size = 0;
+  std::string sha256;  // "sha256:…"
+};
+struct RefusedOutput {
+  std::string path;  // at most 256 bytes, escaped where it is no UTF-8
+  std::string why;
+};
+struct OutputFacts {
+  std::vector<OutputFile> files;
+  std::vector<RefusedOutput> refused;  // a bounded number of them
+  std::uint64_t refused_count = 0;     // all of them
+  std::string manifest_digest;         // of the stored manifest
+  std::string incomplete_because;      // empty: the guest said that it had sent all
+};
+
+struct SecretFacts {
+  std::string name;
+  std::optional<base::WallTime> issued, revoked;
+};
+
+// Highest use, read from the cell's cgroup on the host, VMM included.
+struct PeakFacts {
+  std::uint64_t memory_bytes = 0, pids = 0, cpu_usec = 0;
+};
+
 struct TeardownFacts {
   base::WallTime started, finished;
   Inventory created;
@@ -152,7 +180,10 @@ struct Evidence {
   std::vector<TimelineEntry> timeline;
   Outcome outcome;
   DeadlineFacts deadline;
+  std::optional<PeakFacts> peak;
   std::optional<LogFacts> logs;
+  std::optional<OutputFacts> outputs;
+  std::vector<SecretFacts> secrets;
   std::optional<TeardownFacts> teardown;  // absent when nothing was created
   std::vector<std::string> gaps;
   std::string incomplete_because;         // empty: complete

@@ -76,8 +76,28 @@ struct ExpectBlocked {
   std::string protocol;  // tcp | udp
 };
 
+// What a job gets and gives as files: /task, /workspace, /scratch and /outputs in its cell.
+struct Volumes {
+  struct Outputs {
+    std::uint64_t max_bytes = 0;
+    std::uint64_t max_files = 0;
+  };
+  std::optional<std::string> task;            // "sha256:<64 hex>" of the packed inputs; absent: no /task
+  std::optional<std::string> workspace_seed;  // the same for /workspace; absent: no /workspace
+  std::uint64_t scratch_bytes = 64ULL << 20U;
+  std::optional<Outputs> outputs;             // absent: no /outputs
+};
+
+// A secret by name; its value stands in no spec, log or record.
+struct SecretRef {
+  std::string name;  // /run/secrets/<name>
+  std::string ref;   // "<namespace>/<name>" at the provider
+  std::optional<std::chrono::seconds> ttl;  // from START; absent: until the job ends
+};
+
 struct Logs {
   std::uint64_t max_bytes = 16ULL << 20U;
+  bool kill_on_limit = false;  // onLimit: "truncate" | "kill"
 };
 
 struct JobSpec {
@@ -92,10 +112,12 @@ struct JobSpec {
   std::chrono::seconds start_deadline{120};
   std::chrono::seconds termination_grace{5};
   int stop_signal = 15;
-  std::uint64_t scratch_bytes = 64ULL << 20U;
+  Volumes volumes;
+  std::vector<SecretRef> secrets;
   EgressPolicy egress;
   std::vector<ExpectBlocked> expect_blocked;
   Logs logs;
+  std::chrono::seconds ttl_after_finished{86400};  // how long outputs and logs stay
 };
 
 }  // namespace cellrund::model

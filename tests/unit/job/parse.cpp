@@ -52,7 +52,7 @@ TEST_CASE("every supported field arrives in the typed spec") {
   CHECK(spec.start_deadline.count() == 60);
   CHECK(spec.termination_grace.count() == 7);
   CHECK(spec.stop_signal == 2);
-  CHECK(spec.scratch_bytes == 128ULL << 20U);
+  CHECK(spec.volumes.scratch_bytes == 128ULL << 20U);
   REQUIRE(spec.expect_blocked.size() == 1);
   CHECK(spec.expect_blocked[0].address == "198.51.100.7");
   CHECK(spec.expect_blocked[0].port == 80);
@@ -78,7 +78,7 @@ TEST_CASE("absent fields take their defaults") {
   CHECK(spec.start_deadline.count() == 120);
   CHECK(spec.termination_grace.count() == 5);
   CHECK(spec.stop_signal == 15);
-  CHECK(spec.scratch_bytes == 64ULL << 20U);
+  CHECK(spec.volumes.scratch_bytes == 64ULL << 20U);
   CHECK(spec.logs.max_bytes == 16ULL << 20U);
 }
 
