@@ -104,12 +104,15 @@ struct cr_config {
   cr_u8 gateway_mac[6];
   cr_u8 cell_address[4]; /* network byte order, hence bytes */
   cr_u32 allow_mark;     /* what nftables lets pass; drawn per boot */
-  cr_u32 reserved;
+  cr_u32 opens;          /* what the policy has that opens anything: the verifier leaves out the code of what it has not */
   cr_u64 max_bytes; /* of both directions, Ethernet header included; CR_UNLIMITED: no limit, as in the next ones */
   cr_u64 max_packets;
   cr_u64 max_connections; /* flows opened */
   cr_u64 bytes_per_second;
 };
+
+#define CR_OPENS_RULES 1u /* entries in the allow map */
+#define CR_OPENS_NAMES 2u /* names, so there may be entries in the named map */
 
 /* Deny map (LPM trie, frozen): where no cell may send, whatever a rule says. The longest prefix decides. */
 struct cr_deny_key {

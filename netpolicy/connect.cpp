@@ -188,7 +188,6 @@ base::Result<NetworkedCell> Router::connect(const model::CellName& name, model::
     }
     return made;
   });
-  state_->spares->refill();
   state_->closer.close_later(std::move(spare.cell.packets));
   state_->closer.close_later(std::move(spare.router.packets));
   Made made = CR_TRY(std::move(built).context("connect " + name.marker()));

@@ -264,6 +264,8 @@ std::vector<std::string> Router::destroy(const std::string& run_dir, const model
   return failures;
 }
 
+void Router::replenish() const { state_->spares->refill(); }
+
 Attach Router::attach() const noexcept {
   return state_->attach;
 }

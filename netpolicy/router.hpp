@@ -55,6 +55,10 @@ class Router {
   [[nodiscard]] base::Result<NetworkedCell> connect(const model::CellName& name, model::Journal& journal,
                                                     const NetworkPlan& plan = {}) const;
 
+  // Makes up for the spare network that connect() took, on a thread of its own. Call it once the cell runs: beside its start
+  // the two would take each other's time.
+  void replenish() const;
+
   // Sends the canary of connect() again, from the cell's namespace, after the workload's end and before disconnect().
   // What is not proven says why. An error means that it could not be tried.
   struct EndProof {

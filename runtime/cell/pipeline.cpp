@@ -75,6 +75,7 @@ class Cell {
     } else {
       LogSink sink(*logs, services_.table, uid_);
       auto up = bring_up(live, sink);
+      services_.router.replenish();
       outcome = up.ok() ? watch(live, sink) : std::move(up).error();
       if (live.network.has_value()) {
         outcome = final_account(*live.network, std::move(outcome));
