@@ -14,11 +14,13 @@ import peers
 from facts import load
 from figures import ratio_of_medians, stages, summary
 from pairs import AGAIN, interleaved
-from sampler import Missing, Sampler, flood, milliseconds, raw_boot
+from sampler import Missing, Sampler, flood, hostile_starts, milliseconds, path, raw_boot
 
 JOB_LIMIT_S = 240  # above the start deadline, the active deadline and a teardown together: the node ends a job first
 # How long a guest may take to come up, and its command to run: whatever takes longer hangs.
 STAGE_LIMIT_S = {"STARTING": capture.BOOT_LIMIT_S, "RUNNING": jobs.ACTIVE_LIMIT_S}
+PATH_DATAGRAMS = 1_000_000
+PROCESS_STARTS_PER_BOOT = 10  # of P5c
 FLOOD_TRANSFER = 512 << 20  # bytes: some tenths of a second without a flood
 FIRST_BYTE, END = "firstByteNs", "endNs"
 Side = Callable[[], dict]
@@ -131,6 +133,33 @@ def flood_neighbour(bench: Bench) -> dict:
     return _paired(bench, "P5d", END, {"beside the filter": beside("filter")}, {"beside a plain drop": beside("drop")})
 
 
+def _path(bench: Bench, row: str, traffic: str, amount: int) -> dict:
+    def over(side: str) -> Side:
+        return lambda: path(bench.build, bench.run / "path", side, traffic, amount)
+    return _paired(bench, row, END, {"filter": over("filter")}, {"nothing": over("none"), "nftables": over("nft")})
+
+
+def path_flood(bench: Bench) -> dict:
+    return _path(bench, "P5b", "flood", PATH_DATAGRAMS)
+
+
+def path_stream(bench: Bench) -> dict:
+    return _path(bench, "P5b-tcp", "stream", FLOOD_TRANSFER)
+
+
+def attach_gap(bench: Bench) -> dict:
+    """The end-to-end test of guests that flood from their first instruction, at the size that is asked for."""
+    bench.needs_machines()
+    starts = {"microvm": bench.boots, "process": PROCESS_STARTS_PER_BOOT * bench.boots}
+    before = load()
+    log = hostile_starts(bench.build, bench.guest, starts)
+    result = {"unit": "packets", "until": END, "load": [before, load()], "starts": starts,
+              "arrived": [line.split("arrived: ", 1)[1] for line in log if "arrived: " in line]}
+    if failed := [line for line in log if "FAIL" in line]:
+        result["missing"] = "starts without a packet that no rule allows: " + "; ".join(failed)
+    return result
+
+
 def boot_failure(number: int, sample: dict) -> dict | None:
     """How far a boot came that did not reach user code, and whether it was stuck there until its time was up."""
     if not sample["failure"]:
@@ -179,6 +208,12 @@ ROWS = {
     "P5a": Row("filter_ns", "the egress filter's time for a packet by BPF_PROG_TEST_RUN, random addresses, as milliseconds for a million, "
                "beside a program that does nothing; hit is timed one packet a call, with caches as cold as that leaves them; ratios of "
                "the largest policy over the smallest", filter_time),
+    "P5b": Row("filter_pps", "a million datagrams out of a cell to 1,000 allowed addresses, as fast as it can send them, through its filter and "
+               "the router's table, over the same through nothing, and through nftables with a set of the same addresses and connection "
+               "tracking", path_flood),
+    "P5b-tcp": Row("filter_stream", "the same for 512 MiB over one TCP connection", path_stream),
+    "P5c": Row("attach_gap", "packets that reach a host behind the router and that no rule allows, from guests that flood from their first "
+               "instruction; ten starts of the process lane for each boot", attach_gap),
     "P5d": Row("flood_neighbour", "a transfer of 512 MiB out of a cell while its neighbour floods at 100,000 denied packets a second, "
                "over the same beside a program that drops the flood unread", flood_neighbour),
     "P17": Row("boot_ok", "consecutive jobs of the microvm lane, one boot each, that reach user code; a hang is one that was "

@@ -1,6 +1,7 @@
 """The two programs that take samples, as Python calls. Times become milliseconds here; what failed becomes infinite."""
 import json
 import math
+import os
 import pathlib
 import subprocess
 
@@ -56,6 +57,23 @@ def _sample_of(program: pathlib.Path, *arguments, inside: tuple = ()) -> tuple[d
 def flood(build: pathlib.Path, folder: pathlib.Path, side: str, size: int) -> dict:
     """A neighbour's transfer beside a flood."""
     return _sample_of(build / "tools/bench/bench-flood", folder, side, size)[0]
+
+
+def path(build: pathlib.Path, folder: pathlib.Path, side: str, traffic: str, amount: int) -> dict:
+    """What stands between a cell and a host behind the router."""
+    return _sample_of(build / "tools/bench/bench-path", folder, side, traffic, amount)[0]
+
+
+def hostile_starts(build: pathlib.Path, guest: pathlib.Path, starts: dict[str, int]) -> list[str]:
+    """The lines of tests/e2e/hostile_egress.sh, on a node of its own."""
+    script = pathlib.Path(__file__).resolve().parents[2] / "tests/e2e/hostile_egress.sh"
+    own = {"CELLRUN_BUILD": str(build), "CELLRUN_GUEST_DIR": str(guest), "CELLRUN_MACHINES": str(starts["microvm"]),
+           "CELLRUN_PROCESSES": str(starts["process"])}
+    done = subprocess.run(["bash", script], env=os.environ | own, capture_output=True, text=True, check=False)
+    lines = done.stdout.splitlines()
+    if done.returncode != 0 and not any("FAIL" in line for line in lines):
+        raise Missing(f"hostile_egress.sh: {(lines or ['said nothing'])[-1]}")
+    return lines
 
 
 def raw_boot(build: pathlib.Path, plan: pathlib.Path) -> dict:

@@ -65,6 +65,11 @@ def _boots(row: dict) -> list[str]:
     return [*lines, *map(_boot, row["failures"]), *([""] if row["failures"] else [])]
 
 
+def _starts(row: dict) -> list[str]:
+    asked = ", ".join(f"{count} {lane}" for lane, count in row["starts"].items())
+    return [f"Starts: {asked}. What arrived, in packets:", "", *[f"- {line}" for line in row["arrived"]]]
+
+
 def markdown(results: dict) -> str:
     machine = results["machine"]
     lines = ["# Benchmark of the control path", "", f"{results['started']} to {results['finished']}", "", "| machine | |", "|---|---|"]
@@ -73,6 +78,8 @@ def markdown(results: dict) -> str:
         lines += ["", f"## {row['id']} {row['name']}", "", row["what"] + ".", ""]
         if "missing" in row:
             lines += [f"**Not measured.** Missing: {row['missing']}", ""]
+        if "starts" in row:
+            lines += _starts(row)
         if "sides" not in row:
             continue
         lines += _boots(row) + _figures(row) + _ratios(row) + _filter(row) + _stages(row) + _failures(row)

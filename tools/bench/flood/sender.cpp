@@ -7,15 +7,14 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <charconv>
 #include <vector>
 
 #include "base/clock.hpp"
-#include "base/file.hpp"
 #include "netpolicy/canary.hpp"
 #include "netpolicy/frame.hpp"
 #include "netpolicy/names.hpp"
 #include "netpolicy/rtnl.hpp"
+#include "tools/bench/flood/counters.hpp"
 
 namespace cellrund::bench {
 namespace {
@@ -24,29 +23,13 @@ using base::Error;
 using namespace netpolicy;
 
 constexpr unsigned kBatch = 32;
-constexpr std::uint32_t kFirstTarget = 0x08000000;
 
 std::vector<base::Bytes> frames_of(const Flood& flood) {
   std::vector<base::Bytes> frames;
   for (std::uint32_t i = 0; i < std::max(flood.targets, 1U); ++i) {
-    frames.push_back(build_frame({kCellMac, kGatewayMac, flood.source, kFirstTarget + i, 17, 40000, 443}));
+    frames.push_back(build_frame({kCellMac, kGatewayMac, flood.source, kFirstTarget + i, 17, 40000, kTargetPort}));
   }
   return frames;
-}
-
-// "drop" of what eth0 was to send, the twelfth number of its line in proc_net_dev(5).
-base::Result<std::uint64_t> dropped_by_link() {
-  const std::string text = CR_TRY(base::read_file("/proc/thread-self/net/dev", 65536));
-  std::size_t at = text.find(std::string(kCellInterface) + ":");
-  std::uint64_t value = 0;
-  for (int column = 0; column < 12 && at != std::string::npos; ++column) {
-    at = text.find_first_of(" :", at);
-    at = text.find_first_not_of(" :", at);
-    if (at != std::string::npos) {
-      (void)std::from_chars(text.data() + at, text.data() + text.size(), value);
-    }
-  }
-  return at == std::string::npos ? base::Result<std::uint64_t>(Error(base::Errc::kNotFound, "no eth0 here")) : value;
 }
 
 std::int64_t now_ns() {
@@ -83,7 +66,7 @@ base::Result<Flooded> send_flood(const Flood& flood, const std::atomic<bool>& st
     messages[i].msg_hdr.msg_iov = &parts[i];
     messages[i].msg_hdr.msg_iovlen = 1;
   }
-  const std::uint64_t dropped_before = CR_TRY(dropped_by_link());
+  const std::uint64_t dropped_before = CR_TRY(link_counter(kCellInterface, LinkCounter::kDroppedSending));
   const std::int64_t start = now_ns();
   Flooded out;
   while (out.sent < flood.packets && !stop) {
@@ -102,7 +85,7 @@ base::Result<Flooded> send_flood(const Flood& flood, const std::atomic<bool>& st
     }
     out.sent += static_cast<std::uint64_t>(sent);
   }
-  out.refused = CR_TRY(dropped_by_link()) - dropped_before;
+  out.refused = CR_TRY(link_counter(kCellInterface, LinkCounter::kDroppedSending)) - dropped_before;
   return out;
 }
 

@@ -9,11 +9,14 @@
 
 namespace cellrund::bench {
 
+inline constexpr std::uint32_t kFirstTarget = 0x08000000;  // 8.0.0.0
+inline constexpr std::uint16_t kTargetPort = 443;
+
 struct Flood {
   std::uint32_t source = 0;  // the cell's address, host byte order
   std::uint64_t packets = 0;
   std::uint64_t per_second = 100'000;
-  std::uint32_t targets = 1;  // different destination addresses, in turn: 8.0.0.0 and on
+  std::uint32_t targets = 1;  // different destination addresses, in turn: kFirstTarget and on
 };
 
 struct Flooded {
