@@ -12,6 +12,7 @@
 #include "base/file.hpp"
 #include "cell/oci_spec.hpp"
 #include "cell/shim_report.hpp"
+#include "cell/vmm_box.hpp"
 #include "containerd/timeouts.hpp"
 
 namespace cellrund::cell {
@@ -68,8 +69,19 @@ class MicrovmCell final : public RunningCell {
       : options_(options), client_(client), cgroup_(cgroup), id_(std::move(id)), bundle_(std::move(bundle)),
         outputs_(std::move(outputs)) {}
 
-  base::Status adopt(ShimStarted started) {
-    vmm_ = CR_TRY(base::PidFd::open(started.vmm));
+  // `box` was proven before START: the report must be of the same process, and adds only what the kernel cannot know.
+  base::Status adopt(ShimStarted started, ProvenBox box) {
+    if (started.vmm != box.process.id()) {
+      (void)box.process.signal(SIGKILL);  // the other one, the teardown finds in the cell's cgroup
+      return Error(Errc::kFailedPrecondition, "the shim's VMM is not the one whose box was proven");
+    }
+    if (started.lane.vmm.has_value()) {
+      box.facts.path = std::move(started.lane.vmm->path);
+      box.facts.digest = std::move(started.lane.vmm->digest);
+      box.facts.version = std::move(started.lane.vmm->version);
+    }
+    started.lane.vmm = std::move(box.facts);
+    vmm_ = std::move(box.process);
     shim_ = CR_TRY(base::PidFd::open(started.shim));
     runtime_ = CR_TRY(listener_of(options_.containerd_socket));
     started_ = std::move(started);
@@ -260,9 +272,14 @@ class MicrovmLane final : public Lane {
     }
     const std::vector<containerd::Mount> rootfs{{"erofs", plan.image.rootfs_path(), {"ro"}}};
     auto created = client_.create_task(id, rootfs, {"", out, err}, until.capped(containerd::kTaskCreateTimeout));
-    note_vmm(plan, bundle);  // also after a failure: teardown kills by this identity
+    const auto vmm = note_vmm(plan, bundle);  // also after a failure: teardown kills by this identity
     if (!created.ok()) {
       return failed(created.error(), Reason::kVmmStartFailed, bundle, deadline);
+    }
+    // The guest boots, and no user code runs before start_task().
+    auto box = vmm.ok() ? prove_box(*vmm, declared_box(plan), plan.cgroup) : base::Result<ProvenBox>(vmm.error().clone());
+    if (!box.ok()) {
+      return StartFailure{Reason::kVmmStartFailed, box.error().message()};
     }
     if (plan.cancel.raised()) {
       return StartFailure{Reason::kNone, "cancelled before START"};
@@ -277,7 +294,7 @@ class MicrovmLane final : public Lane {
     }
     auto noted = plan.journal.created({ItemKind::kProcess, "shim", identity_text(report->shim)});
     if (noted.ok()) {
-      noted = cell->adopt(std::move(report).value());
+      noted = cell->adopt(std::move(report).value(), std::move(box).value());
     }
     if (!noted.ok()) {
       // The cell may have ended already: then its report says how, and the supervisor would only have read the same.
@@ -299,11 +316,27 @@ class MicrovmLane final : public Lane {
     return base::open_file(path, O_RDONLY | O_NONBLOCK | O_NOFOLLOW);
   }
 
-  static void note_vmm(const CellPlan& plan, const std::string& bundle) {
-    if (auto vmm = read_vmm_pid(bundle); vmm.ok()) {
+  static base::Result<base::ProcessId> note_vmm(const CellPlan& plan, const std::string& bundle) {
+    auto vmm = read_vmm_pid(bundle);
+    if (vmm.ok()) {
       // A ledger that cannot write ends the job at its next durable step; the kill by cgroup needs no journal.
       (void)plan.journal.created({ItemKind::kProcess, "vmm", identity_text(*vmm)});
     }
+    return vmm;
+  }
+
+  [[nodiscard]] DeclaredBox declared_box(const CellPlan& plan) const {
+    DeclaredBox box;
+    box.uid = options_.vmm_uid_base + plan.name.slot;
+    // Ours to hold, so both can be looked at; a failure leaves an identity that no namespace and no file has.
+    if (auto network = base::file_id(plan.network.netns_fd()); network.ok()) {
+      box.network = *network;
+    }
+    if (auto image = base::file_id(plan.image.rootfs_fd()); image.ok()) {
+      box.images.push_back(*image);
+    }
+    box.kvm = !options_.emulated;
+    return box;
   }
 
   static StartFailure failed(const Error& error, Reason reason, const std::string& bundle, base::Deadline deadline) {

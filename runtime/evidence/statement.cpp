@@ -73,6 +73,29 @@ json::Object vmm(Writer& w, const model::VmmFacts& facts) {
   }
   out.set("noNewPrivileges", facts.no_new_privs);
   w.put(out, "effectiveCapabilities", facts.effective_capabilities);
+  w.put(out, "boundingCapabilities", facts.bounding_capabilities);
+  w.put_count(out, "threads", facts.threads);
+  if (!facts.namespaces.empty()) {
+    json::Object namespaces;
+    for (const auto& [kind, id] : facts.namespaces) {
+      namespaces.set(kind, w.text(id));
+    }
+    out.set("namespaces", std::move(namespaces));
+  }
+  const auto texts = [&w](const std::vector<std::string>& values, std::string_view name) {
+    return w.list(values, name, [&w](const std::string& text) { return json::Value(w.text(text)); });
+  };
+  if (!facts.cgroups.empty()) {
+    out.set("cgroups", texts(facts.cgroups, "lane.vmm.cgroups"));
+  }
+  w.put(out, "root", facts.root);
+  if (!facts.open_files.empty()) {
+    out.set("openFiles", texts(facts.open_files, "lane.vmm.openFiles"));
+  }
+  w.put(out, "argvDigest", facts.argv_digest);
+  if (facts.checked.ns != 0) {
+    out.set("checkedAt", boot(facts.checked));
+  }
   return out;
 }
 

@@ -211,6 +211,23 @@ Result<std::vector<pid_t>> Cgroup::members() const {
   return std::vector<pid_t>(pids.begin(), pids.end());
 }
 
+Result<std::optional<std::string>> Cgroup::deviation_of_only_member(pid_t pid) const {
+  for (const Directory& directory : directories_) {
+    if (CR_TRY(base::file_id(directory.path)) != directory.id) {
+      return std::optional(directory.path + " is another cgroup now");
+    }
+    std::set<pid_t> pids;
+    CR_CHECK(collect_members(directory.path, kMaxDepth, pids));
+    if (!pids.contains(pid)) {
+      return std::optional("it is not in cgroup " + directory.path);
+    }
+    if (pids.size() != 1) {
+      return std::optional("it is not alone in cgroup " + directory.path);
+    }
+  }
+  return std::optional<std::string>();
+}
+
 CgroupUsage Cgroup::usage() const {
   CgroupUsage out;
   const auto keep_first = [](std::optional<std::uint64_t>& into, std::optional<std::uint64_t> value) {

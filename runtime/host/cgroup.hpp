@@ -77,6 +77,9 @@ class Cgroup {
   base::Status add_v1(pid_t pid) const;
   // Every member of every hierarchy, without duplicates, descendants included.
   [[nodiscard]] base::Result<std::vector<pid_t>> members() const;
+  // Whether each hierarchy's group is the one that was made, and `pid` its one member, nobody being in a group below. In words
+  // what is not so; nullopt: it is.
+  [[nodiscard]] base::Result<std::optional<std::string>> deviation_of_only_member(pid_t pid) const;
   [[nodiscard]] CgroupUsage usage() const;
   [[nodiscard]] CgroupLoad load() const;
 

@@ -36,6 +36,8 @@ struct ImageFacts {
   std::string ref, digest, rootfs_digest;
 };
 
+// Path, digest and version are the shim's; the rest the daemon has read from /proc itself, before START, and found as declared
+// for every thread (cell/vmm_box.hpp).
 struct VmmFacts {
   std::string path, digest, version;
   std::int32_t pid = 0;
@@ -43,7 +45,14 @@ struct VmmFacts {
   std::uint32_t uid = 0;
   int seccomp = -1;  // /proc/PID/status "Seccomp": 2 = filter
   bool no_new_privs = false;
-  std::string effective_capabilities;  // CapEff, hex
+  std::string effective_capabilities, bounding_capabilities;  // CapEff, CapBnd, hex
+  std::uint32_t threads = 0;
+  std::vector<std::pair<std::string, std::string>> namespaces;  // kind → "dev:ino"
+  std::vector<std::string> cgroups;     // lines of /proc/PID/cgroup, without those of a root
+  std::string root;                     // "dev:ino"
+  std::vector<std::string> open_files;  // "3 socket:[12]"
+  std::string argv_digest;              // of /proc/PID/cmdline
+  base::BootTime checked;               // 0: the daemon has not looked
 };
 
 struct LaneFacts {
