@@ -63,6 +63,30 @@ check "explain says what happens, and by which rule" matches "$code $out" '^0 al
 code=0; out=$(cellrun egress explain "$node/fetch.json" 169.254.169.254:80) || code=$?
 check "explain says why not" matches "$code $out" '^3 denied.*metadata'
 
+# Nothing, null and an empty list of rules are the same: deny.
+for rules in null empty absent; do
+  case $rules in null) none='{rules: null}' ;; empty) none='{rules: []}' ;; absent) none='{}' ;; esac
+  none="$process_lane | .spec.network = {egress: $none}"
+  submit_as net "rules-$rules" "nc -w 1 198.51.100.2 8080 </dev/null && echo reached; true" "$none"
+  check "rules $rules: denied, and counted" equal "$code $out $(field '[.egress.counters[] | select(.reason == "default-deny") | .packets] | add > 0')" "0  true"
+done
+
+# What no rule opens, under a rule for the whole Internet.
+host=$(ip -4 -o addr show scope global | awk '{split($4, a, "/"); print a[1]; exit}')
+submit_as net everything "for at in 169.254.169.254 169.254.170.2 100.100.100.200 100.64.0.9 \$(ip route | awk '/^default/ {print \$3}') ${host:-203.0.113.1} 10.0.0.1 127.0.0.2; do
+    nc -w 1 \$at 8080 </dev/null && echo \"reached \$at\"; done; $fetch" \
+  "$process_lane | .spec.network = {egress: {rules: [{to: {cidr: \"0.0.0.0/0\"}, ports: [8080]}]}}"
+check "a rule for all addresses opens those of the Internet alone" equal "$out" hello
+check "and each of the others was denied for a reason of its own" equal \
+  "$(field '[.egress.decisions[] | select(.verdict == "denied" and .port == 8080) | .reason] | unique | map(select(. != "host" and . != "default-deny")) | join(" ")')" "cell-network metadata private router"
+
+# The end of a rule: an address that has just been reached is shut. 
+ends=$(date -u -d '+8 seconds' +%Y-%m-%dT%H:%M:%SZ)
+submit_as net expiring "$fetch; while [ \$(date +%s) -le $(date -d "$ends" +%s) ]; do sleep 0.2; done; nc -w 2 198.51.100.2 8080 </dev/null || echo shut" \
+  "$process_lane | .spec.network = {egress: {rules: [$rule + {expiresAt: \"$ends\"}]}}"
+check "a rule that ends shuts what it had opened" equal "$out" $'hello\nshut'
+check "and the record says that it has expired" equal "$(field '[.egress.decisions[] | select(.reason == "expired")] | length')" 1
+
 submit_as net quota "while :; do $fetch >/dev/null; sleep 0.1; done" "$allowed | .spec.network.egress.quota = {packets: 30}"
 check "a used-up quota ends the job" equal "$(field .exit.reason)" EgressQuotaExceeded
 check "with its exit code" equal "$code" 137

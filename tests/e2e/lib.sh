@@ -2,7 +2,7 @@
 # A test sources this file, calls node_up, and ends with `finish`. Whatever happens, the exit trap stops what was started,
 # by pid, removes what was made, and lets cellsweep look for the rest.
 #
-# Environment: CELLRUN_BUILD (meson build folder), CELLRUN_GUEST_DIR (folder of vmlinux and initrd).
+# Environment: CELLRUN_BUILD (meson build folder), CELLRUN_GUEST_DIR (folder of vmlinux and initrd), TMPDIR.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
@@ -52,7 +52,7 @@ stop_daemon() {
 }
 
 node_up() { # [extra configuration, TOML sections]
-  node=$(mktemp -d /tmp/cellrun-e2e.XXXXXX)
+  node=$(mktemp -d "${TMPDIR:-/tmp}/cellrun-e2e.XXXXXX")
   trap node_down EXIT
   mkdir -p "$node/libexec" "$node/etc/trust.d" "$node/state" "$node/run"
   ln -s "$build/shim/containerd-shim-cellrun-v2" "$build/runtime/daemon/keeper/cellrun-keeper" \
