@@ -16,6 +16,12 @@ using base::Error;
 using model::Reason;
 using model::Refusal;
 
+namespace {
+
+constexpr base::Nanoseconds kHoldInterval = std::chrono::milliseconds(250);
+
+}  // namespace
+
 struct CapacityState {
   struct Cell {
     CapacityRequest request;
@@ -33,9 +39,10 @@ struct CapacityState {
     std::uint64_t next_id = 0;
   };
 
-  explicit CapacityState(const CapacityLimits& l) : limits(l) {}
+  CapacityState(const CapacityLimits& l, HoldCheck h) : limits(l), hold(std::move(h)) {}
 
   const CapacityLimits limits;
+  const HoldCheck hold;
   base::Guarded<Shared> shared;
   std::condition_variable changed;
 
@@ -43,6 +50,7 @@ struct CapacityState {
     return s.cells.size() < limits.cells && request.cpu_millis <= limits.cpu_millis - std::min(s.cpu_millis, limits.cpu_millis) &&
            request.memory_bytes <= limits.memory_bytes - std::min(s.memory_bytes, limits.memory_bytes);
   }
+  [[nodiscard]] std::string held(const CapacityRequest& request) const { return hold ? hold(request) : std::string(); }
   static void take(Shared& s, std::uint32_t slot, const CapacityRequest& request) {
     s.cells.emplace(slot, Cell{request});
     s.cpu_millis += request.cpu_millis;
@@ -58,7 +66,7 @@ struct CapacityState {
   // Head of the line first, and nobody past it.
   void grant(Shared& s) {
     bool any = false;
-    while (!s.queue.empty() && fits(s, s.queue.front().request)) {
+    while (!s.queue.empty() && fits(s, s.queue.front().request) && held(s.queue.front().request).empty()) {
       std::uint32_t slot = 0;
       for (auto cell = s.cells.begin(); cell != s.cells.end() && cell->first == slot; ++cell) {
         ++slot;
@@ -101,13 +109,15 @@ void Ticket::quarantine() noexcept {
   }
 }
 
-Place::Place(Place&& other) noexcept : state_(std::exchange(other.state_, nullptr)), id_(other.id_) {}
+Place::Place(Place&& other) noexcept
+    : state_(std::exchange(other.state_, nullptr)), id_(other.id_), held_(std::move(other.held_)) {}
 
 Place& Place::operator=(Place&& other) noexcept {
   if (this != &other) {
     leave();
     state_ = std::exchange(other.state_, nullptr);
     id_ = other.id_;
+    held_ = std::move(other.held_);
   }
   return *this;
 }
@@ -144,17 +154,22 @@ base::Result<Ticket, Reason> Place::wait(base::Deadline deadline, const std::ato
         shared->granted.erase(granted);
         return ticket;
       }
+      // Nothing tells when a hold ends, so the first in line looks again.
+      const bool first = !shared->queue.empty() && shared->queue.front().id == id_ && state_->fits(*shared, shared->queue.front().request);
+      held_ = first ? state_->held(shared->queue.front().request) : std::string();
       if (deadline.expired()) {
         break;
       }
-      shared.wait(state_->changed, deadline);
+      shared.wait(state_->changed, first ? base::Deadline::after(std::min(deadline.remaining(), kHoldInterval)) : deadline);
+      state_->grant(*shared);
     }
   }
   leave();
   return why;
 }
 
-CapacityPool::CapacityPool(const CapacityLimits& limits) : state_(std::make_unique<CapacityState>(limits)) {
+CapacityPool::CapacityPool(const CapacityLimits& limits, HoldCheck hold)
+    : state_(std::make_unique<CapacityState>(limits, std::move(hold))) {
   CR_ASSERT(limits.cells <= kMaxSlot + 1);
 }
 
@@ -167,9 +182,11 @@ base::Result<Place, Refusal> CapacityPool::enter(const CapacityRequest& request)
                    "ask for less, or submit to a larger node: `cellrun capacity`", "spec.resources.limits"};
   }
   auto shared = state_->shared.lock();
-  const bool must_wait = !shared->queue.empty() || !state_->fits(*shared, request);
-  if (must_wait && shared->queue.size() >= state_->limits.queue) {
-    return Refusal{Reason::kNoCapacity, "the node is full and " + std::to_string(shared->queue.size()) + " jobs wait already",
+  const bool full = !shared->queue.empty() || !state_->fits(*shared, request);
+  const std::string held = full ? std::string() : state_->held(request);
+  if ((full || !held.empty()) && shared->queue.size() >= state_->limits.queue) {
+    const std::string why = held.empty() ? "the node is full" : held;
+    return Refusal{Reason::kNoCapacity, why + ", and " + std::to_string(shared->queue.size()) + " jobs wait already",
                    "submit again later", {}};
   }
   const std::uint64_t id = shared->next_id++;
@@ -204,6 +221,9 @@ CapacityUse CapacityPool::use() const {
     out.quarantined += cell.quarantined ? 1U : 0U;
   }
   out.queued = static_cast<std::uint32_t>(shared->queue.size());
+  if (!shared->queue.empty() && state_->fits(*shared, shared->queue.front().request)) {
+    out.held = state_->held(shared->queue.front().request);
+  }
   return out;
 }
 

@@ -8,8 +8,10 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
+#include <string>
 
 #include "base/clock.hpp"
 #include "base/result.hpp"
@@ -30,12 +32,17 @@ struct CapacityRequest {
   std::uint64_t memory_bytes = 0;
 };
 
+// Why a cell of this size must not start at this moment although there is capacity, for people; empty: it may. Asked under
+// the pool's lock, again and again while a job waits for it: it must be quick and not use the pool.
+using HoldCheck = std::function<std::string(const CapacityRequest&)>;
+
 struct CapacityUse {
   CapacityLimits total;
   std::uint64_t cpu_millis = 0, memory_bytes = 0;  // reserved, quarantined cells included
   std::uint32_t cells = 0;                         // live and quarantined
   std::uint32_t quarantined = 0;
   std::uint32_t queued = 0;
+  std::string held;  // why the first of the queue waits although there is capacity
 };
 
 class CapacityPool;
@@ -71,6 +78,9 @@ class Place {
   // call CapacityPool::wake()). One call per place.
   base::Result<Ticket, model::Reason> wait(base::Deadline deadline, const std::atomic<bool>& cancelled);
 
+  // Why the place, first in line, was held when wait() last looked; empty: it was not.
+  [[nodiscard]] const std::string& held() const noexcept { return held_; }
+
   Place(Place&& other) noexcept;
   Place& operator=(Place&& other) noexcept;
   Place(const Place&) = delete;
@@ -83,18 +93,20 @@ class Place {
   void leave() noexcept;
   CapacityState* state_;  // null once it became a ticket
   std::uint64_t id_;
+  std::string held_;
 };
 
 class CapacityPool {
  public:
-  explicit CapacityPool(const CapacityLimits& limits);
+  explicit CapacityPool(const CapacityLimits& limits, HoldCheck hold = {});
   CapacityPool(const CapacityPool&) = delete;
   CapacityPool& operator=(const CapacityPool&) = delete;
   CapacityPool(CapacityPool&&) = delete;
   CapacityPool& operator=(CapacityPool&&) = delete;
   ~CapacityPool();
 
-  // NoCapacity when the job can never fit on this node or the queue is full. Never blocks.
+  // NoCapacity when the job can never fit on this node or the queue is full. Never blocks. A job that is held waits in the
+  // queue like one for which there is no capacity.
   base::Result<Place, model::Refusal> enter(const CapacityRequest& request);
   // The ticket of a cell that an earlier daemon left behind, before any enter(). Takes the slot even when the limits
   // have shrunk since (the cell exists); kAlreadyExists when the slot is taken, kInvalidArgument above kMaxSlot.

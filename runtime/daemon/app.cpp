@@ -26,6 +26,7 @@
 #include "daemon/listen.hpp"
 #include "daemon/server.hpp"
 #include "host/box.hpp"
+#include "host/memory_room.hpp"
 #include "image/containerd_store.hpp"
 
 namespace cellrund::daemon {
@@ -85,6 +86,15 @@ base::Result<std::string> probe_accel(const Config& config) {
     return Error(Errc::kDataLoss, "boot probe: no accelerator in its answer");
   }
   return *accel->as_string();
+}
+
+// Before the host swaps or stalls a further cell waits, whatever the limits of the configuration leave.
+admit::HoldCheck memory_hold(const Config& config) {
+  const host::MemoryBounds bounds{.reserve_bytes = static_cast<std::uint64_t>(config.capacity.memory_reserve_bytes),
+                                  .pressure_percent = static_cast<std::uint32_t>(config.capacity.memory_pressure_percent)};
+  return [bounds](const admit::CapacityRequest& request) {
+    return host::memory_shortage(host::memory_state(), bounds, request.memory_bytes);
+  };
 }
 
 admit::CapacityLimits capacity_of(const Config& config) {
@@ -188,7 +198,7 @@ base::Status App::Parts::open_kernel() {
   }
   router = CR_TRY(netpolicy::Router::open(options).context("router"));
   cgroups = CR_TRY(host::CgroupTree::discover());
-  capacity = std::make_unique<admit::CapacityPool>(capacity_of(config));
+  capacity = std::make_unique<admit::CapacityPool>(capacity_of(config), memory_hold(config));
   watchdog = CR_TRY(cell::Watchdog::start());
   return base::ok();
 }

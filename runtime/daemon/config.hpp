@@ -56,6 +56,8 @@ struct Config {
     std::int64_t memory_bytes = 0;
     std::int64_t cells = 0;
     std::int64_t queue = 64;
+    std::int64_t memory_reserve_bytes = 256LL << 20;
+    std::int64_t memory_pressure_percent = 20;  // 0: not looked at
   } capacity;
   struct Policy {
     std::int64_t max_validity_seconds = 86400;

@@ -90,6 +90,10 @@ void visit_fields(ConfigT& c, Visitor&& v) {
     NumberRule{0, std::int64_t{1} << 50});
   v(Field{"capacity", "cells", "cells at one time; 0: derived"}, c.capacity.cells, NumberRule{0, 46656});
   v(Field{"capacity", "queue", "accepted jobs that wait for capacity"}, c.capacity.queue, NumberRule{0, 100000});
+  v(Field{"capacity", "memory_reserve_bytes", "of the host's available memory, what a new cell must leave; until it does the job waits"},
+    c.capacity.memory_reserve_bytes, NumberRule{0, std::int64_t{1} << 50});
+  v(Field{"capacity", "memory_pressure_percent", "jobs wait while tasks stalled for memory more of the last 10 s than this (PSI); 0: not looked at"},
+    c.capacity.memory_pressure_percent, NumberRule{0, 100});
 
   v(Field{"policy", "max_validity_seconds", "longest time from issuedAt to expiresAt"}, c.policy.max_validity_seconds,
     NumberRule{60, 366 * kDay});

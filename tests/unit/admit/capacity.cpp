@@ -187,3 +187,41 @@ TEST_CASE("under many threads no slot is given twice and everything comes back")
   CHECK(pool.use().cpu_millis == 0);
   CHECK(pool.use().queued == 0);
 }
+
+TEST_CASE("a job is held in the queue while the host has no memory to spare, and starts when it has") {
+  std::atomic<bool> short_of_memory{true};
+  CapacityPool pool(kFour, [&](const admit::CapacityRequest& request) {
+    CHECK(request.memory_bytes == kOne.memory_bytes);
+    return short_of_memory ? std::string("memory is short") : std::string();
+  });
+  auto impatient = pool.enter(kOne);
+  REQUIRE(impatient.ok());
+  CHECK(pool.use().held == "memory is short");
+  CHECK(pool.use().queued == 1);
+  CHECK(impatient->wait(Deadline::after(0ms), kNever).error() == Reason::kStartDeadlineExceeded);
+  CHECK(impatient->held() == "memory is short");
+  CHECK(pool.use().held.empty());
+
+  auto patient = pool.enter(kOne);
+  auto second = pool.enter(kOne);
+  REQUIRE(patient.ok());
+  REQUIRE(second.ok());
+  const auto refused = pool.enter(kOne);
+  REQUIRE_FALSE(refused.ok());
+  CHECK(refused.error().reason == Reason::kNoCapacity);
+  std::thread relief([&] { short_of_memory = false; });  // nobody notifies the pool
+  auto ticket = patient->wait(Deadline::after(60s), kNever);
+  relief.join();
+  REQUIRE(ticket.ok());
+  CHECK(second->wait(Deadline::after(60s), kNever).ok());
+  CHECK(pool.use().held.empty());
+  ticket->release();
+}
+
+TEST_CASE("a job that is held and finds no place in the queue is told why") {
+  CapacityPool pool({.cpu_millis = 4000, .memory_bytes = 4096, .cells = 4, .queue = 0},
+                    [](const admit::CapacityRequest&) { return std::string("memory is short"); });
+  const auto refused = pool.enter(kOne);
+  REQUIRE_FALSE(refused.ok());
+  CHECK(refused.error().message.starts_with("memory is short"));
+}
