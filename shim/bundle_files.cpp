@@ -144,6 +144,7 @@ Status write_end(const std::string& bundle, const End& end) {
                             {"message", end.message},
                             {"guestOomKilled", end.guest_oom_killed},
                             {"guestPidsExhausted", end.guest_pids_exhausted},
+                            {"guestDiskFull", end.guest_disk_full},
                             {"deadlineFiredBootNs", end.deadline_fired.has_value() ? end.deadline_fired->ns : std::int64_t{0}},
                             {"ladder", std::move(ladder)},
                             {"endedBootNs", end.ended.ns}});

@@ -63,6 +63,7 @@ struct End {
   std::string message;  // in part the guest's words: untrusted, printable
   bool guest_oom_killed = false;
   bool guest_pids_exhausted = false;
+  bool guest_disk_full = false;
   std::optional<base::BootTime> deadline_fired;
   std::vector<std::string> ladder;  // "TERM@<boot ns>", "KILL@…", "VMM@…": what the shim did to end it
   base::BootTime ended;

@@ -152,6 +152,7 @@ void Task::on_exit_event(const wire::Exit& exit) {
   }
   verdict_->guest_oom_killed = exit.oom_killed;
   verdict_->guest_pids_exhausted = exit.pids_exhausted;
+  verdict_->guest_disk_full = exit.disk_full;
 }
 
 void Task::stop_because(EndKind kind, int value, std::string message) {

@@ -256,6 +256,7 @@ void fill(pb::CapacityReply& out, const Capacity& capacity) {
   out.set_queued(capacity.queued);
   out.set_queue_limit(capacity.queue_limit);
   out.set_draining(capacity.draining);
+  out.set_held(capacity.held);
   for (const std::string& lane : capacity.lanes) {
     out.add_lanes(lane);
   }
@@ -274,6 +275,7 @@ Capacity read(const pb::CapacityReply& in) {
   capacity.queued = in.queued();
   capacity.queue_limit = in.queue_limit();
   capacity.draining = in.draining();
+  capacity.held = in.held();
   capacity.lanes.assign(in.lanes().begin(), in.lanes().end());
   capacity.accel = in.accel();
   return capacity;
@@ -294,6 +296,7 @@ void put(pb::Request& out, const Logs& m) {
   logs.set_stdout_offset(m.stdout_offset);
   logs.set_stderr_offset(m.stderr_offset);
   logs.set_follow(m.follow);
+  logs.set_timestamps(m.timestamps);
 }
 void put(pb::Request& out, const Cancel& m) { out.mutable_cancel()->set_uid(m.uid); }
 void put(pb::Request& out, const GetEvidence& m) { out.mutable_evidence()->set_uid(m.uid); }
@@ -335,6 +338,8 @@ void put(pb::Response& out, const LogChunk& m) {
   chunk.set_stream(m.stream == Stream::kStdout ? pb::STREAM_STDOUT : pb::STREAM_STDERR);
   chunk.set_offset(m.offset);
   chunk.set_data(m.data);
+  chunk.set_wall_ns(m.wall_ns);
+  chunk.set_cut(m.cut);
 }
 void put(pb::Response& out, const End& /*m*/) { (void)out.mutable_end(); }
 void put(pb::Response& out, const Ack& /*m*/) { (void)out.mutable_ack(); }
@@ -415,7 +420,8 @@ base::Result<Request> decode_request(base::BytesView bytes) {
     case pb::Request::kList: return Request(List{in.list().limit()});
     case pb::Request::kWatch: return Request(Watch{in.watch().uid(), in.watch().after_version()});
     case pb::Request::kLogs:
-      return Request(Logs{in.logs().uid(), in.logs().stdout_offset(), in.logs().stderr_offset(), in.logs().follow()});
+      return Request(Logs{in.logs().uid(), in.logs().stdout_offset(), in.logs().stderr_offset(), in.logs().follow(),
+                          in.logs().timestamps()});
     case pb::Request::kCancel: return Request(Cancel{in.cancel().uid()});
     case pb::Request::kEvidence: return Request(GetEvidence{in.evidence().uid()});
     case pb::Request::kFlows: return Request(GetFlows{in.flows().uid(), in.flows().follow()});
@@ -462,7 +468,7 @@ base::Result<Response> decode_response(base::BytesView bytes) {
         return malformed<Response>("unknown stream");
       }
       return Response(LogChunk{chunk.stream() == pb::STREAM_STDOUT ? Stream::kStdout : Stream::kStderr, chunk.offset(),
-                               std::move(*chunk.mutable_data())});
+                               std::move(*chunk.mutable_data()), chunk.wall_ns(), chunk.cut()});
     }
     case pb::Response::kEnd: return Response(End{});
     case pb::Response::kAck: return Response(Ack{});

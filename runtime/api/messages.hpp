@@ -33,6 +33,7 @@ struct Logs {
   std::string uid;
   std::uint64_t stdout_offset = 0, stderr_offset = 0;
   bool follow = false;
+  bool timestamps = false;  // pieces in order of arrival, from the start
 };
 struct Cancel {
   std::string uid;
@@ -93,6 +94,8 @@ struct LogChunk {
   Stream stream = Stream::kStdout;
   std::uint64_t offset = 0;
   std::string data;
+  std::int64_t wall_ns = 0;  // with Logs::timestamps
+  bool cut = false;          // without data, and the last: the job's log was full
 };
 struct End {};
 struct Ack {};
@@ -107,6 +110,7 @@ struct Capacity {
   std::uint64_t memory_bytes_total = 0, memory_bytes_used = 0;
   std::uint64_t cells_total = 0, cells_used = 0, cells_quarantined = 0, queued = 0, queue_limit = 0;
   bool draining = false;
+  std::string held;  // why the first of the queue waits although there is capacity
   std::vector<std::string> lanes;
   std::string accel;
 };

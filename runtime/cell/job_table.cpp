@@ -32,6 +32,7 @@ model::Reason reason_of(CancelCause cause) noexcept {
     case CancelCause::kKillSwitch: return model::Reason::kKillSwitch;
     case CancelCause::kEgressQuota: return model::Reason::kEgressQuotaExceeded;
     case CancelCause::kEgressUnproven: return model::Reason::kEgressUnproven;
+    case CancelCause::kLogLimit: return model::Reason::kLogLimitExceeded;
     case CancelCause::kNone: break;
   }
   return model::Reason::kNone;

@@ -21,7 +21,7 @@
 
 namespace cellrund::cell {
 
-enum class CancelCause { kNone, kUser, kOperator, kShutdown, kKillSwitch, kEgressQuota, kEgressUnproven };
+enum class CancelCause { kNone, kUser, kOperator, kShutdown, kKillSwitch, kEgressQuota, kEgressUnproven, kLogLimit };
 // What a job that was ended for this cause is closed with; kNone for kNone.
 [[nodiscard]] model::Reason reason_of(CancelCause cause) noexcept;
 

@@ -41,7 +41,7 @@ struct LaneEnd {
   EndKind kind = EndKind::kVmmDied;
   int value = 0;
   std::string message;  // untrusted when it came from the guest
-  bool oom_killed = false;  // the guest's kernel killed for lack of memory: the guest's claim
+  model::LimitFacts limits;  // what cell-init found; the host's counts are not the lane's to fill
   std::optional<base::BootTime> deadline_fired;
   std::vector<std::string> ladder;
   base::BootTime ended;

@@ -168,6 +168,7 @@ class ProcessCell final : public RunningCell {
     }
     end.value = exit_->value;
     end.message = exit_->message;
+    end.limits = {.memory = exit_->oom_killed, .pids = exit_->pids_exhausted, .disk = exit_->disk_full};
     switch (exit_->kind) {
       case wire::ExitKind::kExited: end.kind = EndKind::kExited; break;
       case wire::ExitKind::kSignaled: end.kind = EndKind::kSignaled; break;

@@ -3,6 +3,7 @@
 // All members are thread-safe.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -41,6 +42,7 @@ struct CapacityView {
   std::uint64_t memory_bytes_total = 0, memory_bytes_used = 0;
   std::uint64_t cells_total = 0, cells_used = 0, cells_quarantined = 0, queued = 0, queue_limit = 0;
   bool draining = false;
+  std::string held;                // why the first of the queue waits although there is capacity
   std::vector<std::string> lanes;  // available ones
   std::string accel;               // kvm | tcg | "" when there is no microvm lane
 };
@@ -57,6 +59,19 @@ struct KillSwitchView {
 };
 
 enum class Stream { kStdout, kStderr };
+
+// A part of a job's output in the order in which it arrived. One reader's place in it is its cursor.
+struct LogPiece {
+  Stream stream = Stream::kStdout;
+  std::uint64_t offset = 0;  // within its stream
+  std::int64_t wall_ns = 0;  // when it came, since 1970
+  std::string data;
+};
+struct LogCursor {
+  std::uint64_t record = 0, within = 0;
+  std::array<std::uint64_t, 2> offsets{};
+  std::int64_t wall_ns = 0;
+};
 
 // On whose behalf a job is looked at: a peer's uid; nullopt for root, who sees everything. A uid names its job, whoever
 // that belongs to; where it has only refusals, the viewer's own newest one, and for root the newest.
@@ -92,6 +107,10 @@ class Node {
   // Up to `limit` bytes from `offset`; empty at the present end. kNotFound for an unknown job.
   virtual base::Result<std::string> read_log(const std::string& uid, Stream stream, std::uint64_t offset,
                                              std::size_t limit) = 0;
+  // The next piece of both streams, at most `limit` bytes of it, and moves the cursor; nullopt at the present end.
+  virtual base::Result<std::optional<LogPiece>> read_log_piece(const std::string& uid, LogCursor& cursor, std::size_t limit) = 0;
+  // Whether output was dropped because the job's log was full.
+  virtual bool log_was_cut(const std::string& uid) = 0;
   // Idempotent; after the end it changes nothing. by_operator: root on the admin socket.
   virtual base::Status cancel(const std::string& uid, bool by_operator) = 0;
   // The DSSE envelope (JSON). kNotFound for an unknown job, kFailedPrecondition while it is not sealed yet.

@@ -360,6 +360,19 @@ base::Result<std::string> NodeImpl::read_log(const std::string& uid, Stream stre
   return text;
 }
 
+base::Result<std::optional<LogPiece>> NodeImpl::read_log_piece(const std::string& uid, LogCursor& cursor, std::size_t limit) {
+  if (!get(uid, std::nullopt).has_value()) {
+    return Error(Errc::kNotFound, "there is no job " + uid);
+  }
+  auto piece = cell::read_log_piece(log_folder(services_.paths.state, uid), cursor, limit);
+  if (!piece.ok() && piece.error().code() == Errc::kNotFound) {
+    return std::optional<LogPiece>();  // not started yet, or it never was
+  }
+  return piece;
+}
+
+bool NodeImpl::log_was_cut(const std::string& uid) { return cell::log_was_cut(log_folder(services_.paths.state, uid)); }
+
 base::Status NodeImpl::cancel(const std::string& uid, bool by_operator) {
   if (auto flag = services_.table.cancel_flag(uid); flag != nullptr) {
     flag->raise(by_operator ? CancelCause::kOperator : CancelCause::kUser);
@@ -448,6 +461,7 @@ CapacityView NodeImpl::capacity() {
   view.queued = use.queued;
   view.queue_limit = use.total.queue;
   view.draining = draining_.load();
+  view.held = use.held;
   for (const auto& [lane, driver] : services_.lanes) {
     view.lanes.emplace_back(model::to_string(lane));
   }

@@ -44,6 +44,8 @@ class NodeImpl final : public Node {
   std::uint64_t log_bytes(const std::string& uid) override;
   base::Result<std::string> read_log(const std::string& uid, Stream stream, std::uint64_t offset,
                                      std::size_t limit) override;
+  base::Result<std::optional<LogPiece>> read_log_piece(const std::string& uid, LogCursor& cursor, std::size_t limit) override;
+  bool log_was_cut(const std::string& uid) override;
   base::Status cancel(const std::string& uid, bool by_operator) override;
   base::Result<std::string> evidence(const std::string& uid, Viewer viewer) override;
   base::Result<model::EgressFacts> flows(const std::string& uid, Viewer viewer) override;

@@ -1,7 +1,11 @@
 #include "cell/pipeline.hpp"
 
+#include <functional>
+#include <utility>
+
 #include "base/log.hpp"
 #include "cell/closing.hpp"
+#include "cell/limits_hit.hpp"
 #include "cell/log_store.hpp"
 #include "cell/record.hpp"
 #include "cell/supervise.hpp"
@@ -19,16 +23,27 @@ Outcome failure(Reason reason, std::string message) {
   return {.state = model::terminal_state(reason), .reason = reason, .exit_code = {}, .signal = {}, .message = std::move(message)};
 }
 
-// Output goes to the job's log; whoever follows is woken.
+bool ended_by_itself(const Outcome& outcome) {
+  return outcome.reason == Reason::kCompleted || outcome.reason == Reason::kError || outcome.reason == Reason::kSignaled;
+}
+
+// Output goes to the job's log; whoever follows is woken. `at_limit` is called once, for the first output that is dropped.
 class LogSink final : public OutputSink {
  public:
-  LogSink(LogStore& logs, JobTable& table, const std::string& uid) : logs_(logs), table_(table), uid_(uid) {}
+  LogSink(LogStore& logs, JobTable& table, const std::string& uid, std::function<void()> at_limit)
+      : logs_(logs), table_(table), uid_(uid), at_limit_(std::move(at_limit)) {}
   void write(Stream stream, base::BytesView bytes) override {
     if (auto stored = logs_.append(stream, bytes); !stored.ok() && !failed_) {
       failed_ = true;  // the job runs on, its record says that output was lost
       base::log::warn("cell=" + uid_ + " step=log error=" + base::log::quoted(stored.error().message()) + ", ignoring");
     }
-    table_.set_log_bytes(uid_, logs_.bytes());
+    if (logs_.bytes() != told_) {  // a flood that is dropped wakes nobody
+      told_ = logs_.bytes();
+      table_.set_log_bytes(uid_, told_);
+    }
+    if (logs_.truncated() && at_limit_) {
+      std::exchange(at_limit_, nullptr)();
+    }
   }
   [[nodiscard]] bool failed() const noexcept { return failed_; }
 
@@ -36,6 +51,8 @@ class LogSink final : public OutputSink {
   LogStore& logs_;
   JobTable& table_;
   const std::string& uid_;
+  std::function<void()> at_limit_;
+  std::uint64_t told_ = 0;
   bool failed_ = false;
 };
 
@@ -59,8 +76,9 @@ class Cell {
     auto turn = ticket_.place.wait(ticket_.start_by, ticket_.cancel->raised());
     if (!turn.ok()) {
       const bool cancelled = ticket_.cancel->raised();
+      const std::string because = ticket_.place.held().empty() ? "" : ": " + ticket_.place.held();
       (void)record_.close(failure(cancelled ? reason_of(ticket_.cancel->cause()) : turn.error(),
-                                  cancelled ? "cancelled while it waited for capacity" : "no capacity became free in time"),
+                                  cancelled ? "cancelled while it waited for capacity" : "no capacity became free in time" + because),
                           std::nullopt);
       return;
     }
@@ -73,19 +91,18 @@ class Cell {
     if (!logs.ok()) {
       outcome = failure(Reason::kCreateContainerError, logs.error().message());
     } else {
-      LogSink sink(*logs, services_.table, uid_);
+      LogSink sink(*logs, services_.table, uid_, [this] { log_limit(); });
       auto up = bring_up(live, sink);
       services_.router.replenish();
       outcome = up.ok() ? watch(live, sink) : std::move(up).error();
+      if (logs->truncated()) {
+        outcome = with_log_limit(std::move(outcome));
+      }
       if (live.network.has_value()) {
         outcome = final_account(*live.network, std::move(outcome));
       }
       if (live.cgroup.has_value()) {
-        const host::CgroupLimits& enforced = live.cgroup->enforced();
-        record_.facts().enforced = {.cpu_millis = enforced.cpu_millis,
-                                    .memory_bytes = enforced.memory_bytes,
-                                    .pids = enforced.pids,
-                                    .ephemeral_storage_bytes = 0};
+        outcome = resource_account(*live.cgroup, std::move(outcome));
       }
       if (auto facts = logs->finish(); facts.ok()) {
         record_.facts().logs = std::move(facts).value();
@@ -215,7 +232,41 @@ class Cell {
                                  .cancel = *ticket_.cancel,
                                  .on_stopping = [&](std::string_view cause) { record_.enter(State::kStopping, cause); }});
     record_.facts().deadline = std::move(done.deadline);
+    limits_hit_ = done.limits;
     return std::move(done.outcome);
+  }
+
+  void log_limit() {
+    if (spec_.logs.kill_on_limit) {
+      ticket_.cancel->raise(CancelCause::kLogLimit);
+    }
+  }
+
+  // A job may end by itself before anybody has stopped it for what it wrote.
+  Outcome with_log_limit(Outcome outcome) const {
+    if (spec_.logs.kill_on_limit && (ended_by_itself(outcome) || outcome.reason == Reason::kLogLimitExceeded)) {
+      outcome.reason = Reason::kLogLimitExceeded;
+      outcome.state = model::terminal_state(outcome.reason);
+      outcome.message = "the job wrote more than spec.logs.maxBytes";
+    }
+    return outcome;
+  }
+
+  // What the cell's cgroup held it to and counted, before it is taken apart.
+  Outcome resource_account(const host::Cgroup& cgroup, Outcome outcome) {
+    const host::CgroupLimits& enforced = cgroup.enforced();
+    const host::CgroupUsage usage = cgroup.usage();
+    limits_hit_.host_oom_kills = usage.oom_kills;
+    limits_hit_.host_pids_refused = usage.pids_refused;
+    model::Evidence& facts = record_.facts();
+    facts.enforced = {.cpu_millis = enforced.cpu_millis,
+                      .memory_bytes = enforced.memory_bytes,
+                      .pids = enforced.pids,
+                      .ephemeral_storage_bytes = 0};
+    facts.overhead_memory_bytes = services_.lanes.at(ticket_.job.lane())->memory_overhead();
+    facts.peak = peak_of(usage);
+    facts.limits_hit = limits_hit_;
+    return with_limits(std::move(outcome), limits_hit_);
   }
 
   // The canary again. Whoever has cut the network before has ended the job for that reason, so only a frame that came
@@ -241,8 +292,7 @@ class Cell {
     }
     if (auto facts = network.final_facts(); facts.ok()) {
       // A job may end by itself before anybody has seen that its quota was used up.
-      const bool by_itself = outcome.reason == Reason::kCompleted || outcome.reason == Reason::kError || outcome.reason == Reason::kSignaled;
-      if (facts->quota_exhausted && by_itself) {
+      if (facts->quota_exhausted && ended_by_itself(outcome)) {
         outcome.reason = Reason::kEgressQuotaExceeded;
         outcome.state = model::terminal_state(outcome.reason);
         outcome.message = "the job's egress quota was used up";
@@ -269,6 +319,7 @@ class Cell {
   std::string uid_;
   JobRecord record_;
   model::CellName name_;
+  model::LimitFacts limits_hit_;
 };
 
 }  // namespace

@@ -5,6 +5,7 @@
 
 #include "base/log.hpp"
 #include "cell/closing.hpp"
+#include "cell/log_store.hpp"
 #include "cell/record.hpp"
 #include "cell/teardown.hpp"
 
@@ -59,6 +60,11 @@ base::Result<Recovered> recover(Services& services) {
         note_imbalance(*egress, record.facts());  // what the daemon that died had sampled is missing
         record.facts().egress = std::move(egress).value();
       }
+    }
+    if (auto logs = repair_log(log_folder(services.paths.state, name.uid)); logs.ok()) {
+      record.facts().logs = std::move(logs).value();
+    } else if (logs.error().code() != base::Errc::kNotFound) {
+      record.facts().gaps.push_back("logs: " + logs.error().message());
     }
     const Reason reason = rebooted ? Reason::kNodeRebooted : Reason::kDaemonRestarted;
     const model::Outcome outcome{.state = model::terminal_state(reason),

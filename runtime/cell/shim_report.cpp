@@ -31,6 +31,11 @@ std::int64_t number_of(const Value* value) {
   return n == nullptr ? 0 : *n;
 }
 
+bool flag_of(const Value* value) {
+  const bool* flag = value == nullptr ? nullptr : value->as_bool();
+  return flag != nullptr && *flag;
+}
+
 base::ProcessId process_of(const Value* value) {
   if (value == nullptr) {
     return {};
@@ -104,8 +109,9 @@ base::Result<LaneEnd> read_shim_exit(const std::string& bundle, std::optional<Bo
   }
   end.value = static_cast<int>(number_of(report.find("value")));
   end.message = text_of(report.find("message"));
-  const Value* oom = report.find("guestOomKilled");
-  end.oom_killed = oom != nullptr && oom->as_bool() != nullptr && *oom->as_bool();
+  end.limits.memory = flag_of(report.find("guestOomKilled"));
+  end.limits.pids = flag_of(report.find("guestPidsExhausted"));
+  end.limits.disk = flag_of(report.find("guestDiskFull"));
   end.ended = BootTime{number_of(report.find("endedBootNs"))};
   if (const std::int64_t fired = number_of(report.find("deadlineFiredBootNs")); fired != 0) {
     end.deadline_fired = BootTime{fired};

@@ -30,9 +30,7 @@ model::Outcome outcome_of(const LaneEnd& end, const Causes& causes) {
   } else {
     switch (end.kind) {
       case EndKind::kExited: out.reason = end.value == 0 ? Reason::kCompleted : Reason::kError; break;
-      case EndKind::kSignaled:
-        out.reason = end.oom_killed && end.value == SIGKILL ? Reason::kOomKilledGuest : Reason::kSignaled;
-        break;
+      case EndKind::kSignaled: out.reason = Reason::kSignaled; break;
       case EndKind::kExecFailed:
         // The cell ran, its command did not: 126 or 127, as a shell would say.
         out.reason = Reason::kError;
@@ -130,13 +128,14 @@ Supervised supervise(RunningCell& cell, OutputSink& sink, const SuperviseOptions
   LaneEnd end = cell.end().value_or(LaneEnd{.kind = EndKind::kVmmDied,
                                             .value = 0,
                                             .message = "the cell did not end after it was killed",
-                                            .oom_killed = false,
+                                            .limits = {},
                                             .deadline_fired = std::nullopt,
                                             .ladder = {},
                                             .ended = BootTime::now()});
   result.outcome = outcome_of(end, {.cancel = options.cancel.cause(),
                                     .stopping_since = stopping,
                                     .watchdog_fired = fired != 0 ? std::optional(BootTime{fired}) : std::nullopt});
+  result.limits = end.limits;
   result.deadline.ladder = ladder;
   for (const std::string& s : end.ladder) {
     result.deadline.ladder.push_back(s);

@@ -16,6 +16,7 @@ namespace cellrund::cell {
 struct Supervised {
   model::Outcome outcome;
   model::DeadlineFacts deadline;
+  model::LimitFacts limits;  // what cell-init found
 };
 
 struct SuperviseOptions {

@@ -219,14 +219,52 @@ Session::Next Session::on(const api::Watch& request) {
   }
 }
 
+// One reader's place in a job's output: a place in each stream, or one in the order of arrival.
+class Session::LogReader {
+ public:
+  LogReader(cell::Node& node, const api::Logs& request) : node_(node), request_(request) {
+    cursor_.offsets = {request.stdout_offset, request.stderr_offset};
+    if (request.timestamps) {
+      cursor_.offsets = {};
+    }
+  }
+
+  // nullopt at the present end.
+  base::Result<std::optional<api::LogChunk>> next() {
+    if (request_.timestamps) {
+      auto piece = CR_TRY(node_.read_log_piece(request_.uid, cursor_, kLogChunkBytes));
+      if (!piece.has_value()) {
+        return std::optional<api::LogChunk>();
+      }
+      return std::optional(api::LogChunk{name_of(piece->stream), piece->offset, std::move(piece->data), piece->wall_ns});
+    }
+    for (int tries = 0; tries < 2; ++tries) {
+      const cell::Stream stream = stream_;
+      stream_ = stream == cell::Stream::kStdout ? cell::Stream::kStderr : cell::Stream::kStdout;  // they take turns
+      std::uint64_t& offset = cursor_.offsets[static_cast<std::size_t>(stream)];
+      std::string data = CR_TRY(node_.read_log(request_.uid, stream, offset, kLogChunkBytes));
+      if (!data.empty()) {
+        const std::uint64_t at = offset;
+        offset += data.size();
+        return std::optional(api::LogChunk{name_of(stream), at, std::move(data)});
+      }
+    }
+    return std::optional<api::LogChunk>();
+  }
+
+ private:
+  static api::Stream name_of(cell::Stream stream) {
+    return stream == cell::Stream::kStdout ? api::Stream::kStdout : api::Stream::kStderr;
+  }
+
+  cell::Node& node_;
+  const api::Logs& request_;
+  cell::LogCursor cursor_;
+  cell::Stream stream_ = cell::Stream::kStdout;
+};
+
 Session::Next Session::on(const api::Logs& request) {
-  struct Position {
-    cell::Stream stream;
-    api::Stream name;
-    std::uint64_t offset;
-  };
-  std::array<Position, 2> positions{{{cell::Stream::kStdout, api::Stream::kStdout, request.stdout_offset},
-                                     {cell::Stream::kStderr, api::Stream::kStderr, request.stderr_offset}}};
+  LogReader reader(context_.node, request);
   for (;;) {
     // What is known before the reads: anything that grows later makes the wait return at once.
     base::Result<cell::JobView> job = own_job(request.uid, "logs");
@@ -234,26 +272,22 @@ Session::Next Session::on(const api::Logs& request) {
       return fail(job.error(), request.uid);
     }
     const std::uint64_t total = context_.node.log_bytes(request.uid);
-    for (bool more = true; more;) {
-      more = false;
-      for (Position& position : positions) {
-        base::Result<std::string> chunk =
-            context_.node.read_log(request.uid, position.stream, position.offset, kLogChunkBytes);
-        if (!chunk) {
-          return fail(std::move(chunk).error().context("logs"), request.uid);
-        }
-        if (chunk->empty()) {
-          continue;
-        }
-        const std::size_t size = chunk->size();
-        if (answer(api::LogChunk{position.name, position.offset, std::move(*chunk)}) == Next::kClose) {
-          return Next::kClose;
-        }
-        position.offset += size;
-        more = !context_.stopping;
+    while (!context_.stopping) {
+      base::Result<std::optional<api::LogChunk>> chunk = reader.next();
+      if (!chunk) {
+        return fail(std::move(chunk).error().context("logs"), request.uid);
+      }
+      if (!chunk->has_value()) {
+        break;
+      }
+      if (answer(std::move(**chunk)) == Next::kClose) {
+        return Next::kClose;
       }
     }
     if (!request.follow || job->closed) {
+      if (context_.node.log_was_cut(request.uid) && answer(api::LogChunk{.cut = true}) == Next::kClose) {
+        return Next::kClose;
+      }
       return answer(api::End{});
     }
     if (const std::optional<Error> why = never_closes(*job)) {
@@ -330,6 +364,7 @@ Session::Next Session::on(const api::GetCapacity& /*request*/) {
   out.queued = view.queued;
   out.queue_limit = view.queue_limit;
   out.draining = view.draining;
+  out.held = view.held;
   out.lanes = view.lanes;
   out.accel = view.accel;
   return answer(out);

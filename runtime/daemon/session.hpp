@@ -38,6 +38,7 @@ class Session {
 
  private:
   enum class Next { kContinue, kClose };
+  class LogReader;
 
   Next handle(const api::Request& request);
   Next on(const api::Submit& request);

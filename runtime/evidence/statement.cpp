@@ -126,6 +126,32 @@ json::Object limits(const Writer& w, const model::Limits& facts) {
   return out;
 }
 
+json::Object peak(const Writer& w, const model::PeakFacts& facts) {
+  json::Object out;
+  w.put_count(out, "memoryBytes", facts.memory_bytes);
+  w.put_count(out, "pids", facts.pids);
+  w.put_count(out, "cpuMicros", facts.cpu_usec);
+  return out;
+}
+
+// `inside` is what cell-init found; the counts are the host's.
+json::Object limits_hit(const model::LimitFacts& facts) {
+  json::Array inside;
+  for (const auto& [hit, name] : {std::pair{facts.memory, "memory"}, {facts.pids, "pids"}, {facts.disk, "disk"}}) {
+    if (hit) {
+      inside.emplace_back(name);
+    }
+  }
+  return {{"hostOomKills", Writer::count(facts.host_oom_kills)},
+          {"hostPidsRefused", Writer::count(facts.host_pids_refused)},
+          {"inside", std::move(inside)}};
+}
+
+// Reasons that stand on nothing but the guest's word where there is a guest.
+bool is_guests_reason(model::Reason reason) {
+  return reason == model::Reason::kOomKilledGuest || reason == model::Reason::kPidsExhausted || reason == model::Reason::kDiskQuotaExceeded;
+}
+
 json::Array ids(Writer& w, const std::vector<std::uint32_t>& values, std::string_view name) {
   return w.list(values, name, [](std::uint32_t id) { return json::Value(id); });
 }
@@ -221,7 +247,9 @@ json::Object timeline_entry(Writer& w, const model::TimelineEntry& entry) {
   return out;
 }
 
-json::Object ending(Writer& w, const model::Outcome& outcome, const model::DeadlineFacts& deadline) {
+json::Object ending(Writer& w, const model::Evidence& facts) {
+  const model::Outcome& outcome = facts.outcome;
+  const model::DeadlineFacts& deadline = facts.deadline;
   json::Object out{{"state", model::to_string(outcome.state)}, {"reason", model::to_string(outcome.reason)}};
   if (outcome.exit_code.has_value()) {
     out.set("code", *outcome.exit_code);
@@ -230,6 +258,9 @@ json::Object ending(Writer& w, const model::Outcome& outcome, const model::Deadl
     out.set("signal", *outcome.signal);
   }
   w.put(out, "message", outcome.message);
+  if (facts.limits_hit.has_value()) {
+    out.set("limitsHit", limits_hit(*facts.limits_hit));
+  }
   if (deadline.set.has_value()) {
     json::Object entry{{"set", boot(*deadline.set)}};
     if (deadline.fired_at.has_value()) {
@@ -281,6 +312,12 @@ json::Object vantage(const model::Evidence& facts) {
   if (has_guest && facts.outcome.signal.has_value()) {
     guest.emplace_back("exit.signal");
   }
+  if (has_guest && is_guests_reason(facts.outcome.reason)) {
+    guest.emplace_back("exit.reason");
+  }
+  if (has_guest && facts.limits_hit.has_value()) {
+    guest.emplace_back("exit.limitsHit.inside");
+  }
   if (has_guest && !facts.lane->guest_kernel_release.empty()) {
     guest.emplace_back("lane.guestKernel.release");
   }
@@ -300,12 +337,18 @@ json::Object predicate(Writer& w, const model::Evidence& facts) {
     w.put(resources, "requested", limits(w, facts.spec->limits));
   }
   w.put(resources, "enforced", limits(w, facts.enforced));
+  if (facts.overhead_memory_bytes > 0) {
+    resources.set("overhead", json::Object{{"memoryBytes", Writer::count(facts.overhead_memory_bytes)}});
+  }
+  if (facts.peak.has_value()) {
+    w.put(resources, "peak", peak(w, *facts.peak));
+  }
   w.put(out, "resources", std::move(resources));
   if (facts.egress.has_value()) {
     out.set("egress", egress(w, *facts.egress));
   }
   out.set("timeline", w.list(facts.timeline, "timeline", [&w](const model::TimelineEntry& entry) { return timeline_entry(w, entry); }));
-  out.set("exit", ending(w, facts.outcome, facts.deadline));
+  out.set("exit", ending(w, facts));
   if (facts.logs.has_value()) {
     json::Object logs{{"bytes", Writer::count(facts.logs->bytes)}, {"truncated", facts.logs->truncated}};
     w.put(logs, "sha256", bare_hex(facts.logs->sha256));

@@ -182,7 +182,7 @@ void show_where(Page& page, View p) {
   if (const std::string ref = p["image"]["ref"].text(); !ref.empty()) {
     page.line("image", ref);
   }
-  for (const std::string_view which : {"requested", "enforced"}) {
+  for (const std::string_view which : {"requested", "enforced", "overhead", "peak"}) {
     const View limits = p["resources"][which];
     std::string text;
     if (const auto cpu = limits["cpuMillis"].number(); cpu.has_value()) {
@@ -193,6 +193,9 @@ void show_where(Page& page, View p) {
     }
     if (const auto pids = limits["pids"].number(); pids.has_value()) {
       add(text, "pids", std::to_string(*pids));
+    }
+    if (const auto cpu = limits["cpuMicros"].number(); cpu.has_value()) {
+      add(text, "cpu time", seconds(*cpu * 1000));
     }
     if (!text.empty()) {
       page.line(which, text);

@@ -150,6 +150,12 @@ Status Cgroup::apply(const CgroupLimits& limits) {
       const std::string swap = directory.path + (directory.v2 ? "/memory.swap.max" : "/memory.memsw.limit_in_bytes");
       if (base::exists(swap)) {
         (void)CR_TRY(set_and_read_back(swap, directory.v2 ? 0 : limits.memory_bytes, page - 1));
+      } else if (!directory.v2) {
+        (void)CR_TRY(set_and_read_back(directory.path + "/memory.swappiness", 0, 0));
+      }
+      // A group out of memory dies as a whole: half a cell would only hang.
+      if (const std::string whole = directory.path + "/memory.oom.group"; directory.v2 && base::exists(whole)) {
+        (void)CR_TRY(set_and_read_back(whole, 1, 0));
       }
     }
     if (limits.pids != 0 && has("pids")) {
@@ -240,6 +246,9 @@ CgroupUsage Cgroup::usage() const {
     keep_first(out.memory_peak_bytes, read_number(at + (directory.v2 ? "/memory.peak" : "/memory.max_usage_in_bytes")));
     keep_first(out.pids_peak, read_number(at + "/pids.peak"));
     keep_first(out.cpu_usage_us, read_keyed(at + "/cpu.stat", "usage_usec"));
+    if (const auto ns = read_number(at + "/cpuacct.usage"); ns.has_value()) {
+      keep_first(out.cpu_usage_us, *ns / 1000);
+    }
     out.oom_kills += read_keyed(at + (directory.v2 ? "/memory.events" : "/memory.oom_control"), "oom_kill").value_or(0);
     out.pids_refused += read_keyed(at + "/pids.events", "max").value_or(0);
   }

@@ -113,7 +113,7 @@ constexpr std::array kFields{
     Field{"spec.network.expectBlocked[]", "protocol", kValue, kOptional, R"({"enum":["tcp","udp"],"default":"tcp"})"},
 
     Field{"spec.logs", "maxBytes", kValue, kOptional, R"({"type":"integer","minimum":1024,"maximum":1073741824,"default":16777216})"},
-    Field{"spec.logs", "onLimit", kValue, kOptional, R"({"enum":["truncate"],"default":"truncate"})"},
+    Field{"spec.logs", "onLimit", kValue, kOptional, R"({"enum":["truncate","kill"],"default":"truncate"})"},
 };
 
 }  // namespace

@@ -134,12 +134,10 @@ base::Result<base::Unit, Refusal> parse_logs(const ObjectReader& object, model::
     spec.logs.max_bytes = static_cast<std::uint64_t>(*bytes);
   }
   const std::string action = CR_TRY(object.text("onLimit", 16)).value_or("truncate");
-  if (action == "kill") {
-    return unsupported(object.at("onLimit"), "\"kill\" is not supported by this version");
-  }
-  if (action != "truncate") {
+  if (action != "truncate" && action != "kill") {
     return schema_invalid(object.at("onLimit"), "is neither truncate nor kill");
   }
+  spec.logs.kill_on_limit = action == "kill";
   return base::Unit{};
 }
 

@@ -171,6 +171,15 @@ struct PeakFacts {
   std::uint64_t memory_bytes = 0, pids = 0, cpu_usec = 0;
 };
 
+// What ran against a limit of the job. The first two the host's kernel counted in the cell's cgroup; the others are what
+// cell-init found at the end, in a virtual machine the guest's word.
+struct LimitFacts {
+  std::uint64_t host_oom_kills = 0, host_pids_refused = 0;
+  bool memory = false;  // the OOM killer hit the workload
+  bool pids = false;    // a fork was refused
+  bool disk = false;    // a writable file system had no block or no inode left when the workload ended
+};
+
 struct TeardownFacts {
   base::WallTime started, finished;
   Inventory created;
@@ -185,6 +194,8 @@ struct Evidence {
   std::optional<ImageFacts> image;
   std::optional<LaneFacts> lane;
   Limits enforced;              // read back; zero = not produced
+  std::uint64_t overhead_memory_bytes = 0;  // of the lane (VMM), a part of enforced.memory_bytes
+  std::optional<LimitFacts> limits_hit;     // of a cell that had a cgroup
   std::optional<EgressFacts> egress;
   std::vector<TimelineEntry> timeline;
   Outcome outcome;

@@ -216,6 +216,7 @@ class NamespaceInit {
       }
       Exit exit = child->failed.value_or(describe(status));
       if (child->number == 0) {
+        exit.disk_full = storage_is_full(workload_);
         return std::optional<Exit>(std::move(exit));
       }
       report(kReportExecEnded, child->number, wire::encode(exit));

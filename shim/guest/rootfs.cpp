@@ -3,9 +3,11 @@
 #include <fcntl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 
 #include "base/file.hpp"
@@ -22,6 +24,9 @@ using wire::Workload;
 // Where the pieces are put together. It exists in every root, and what it hides is hidden in this namespace alone.
 constexpr const char* kStage = "/run";
 constexpr std::uint64_t kDefaultUpperBytes = 64ULL << 20U;
+// A file system on tmpfs may hold as many files as pages: the kernel's own memory for inodes then stays a fraction of its size.
+constexpr std::uint64_t kBytesPerInode = 4096;
+constexpr std::uint64_t kMinInodes = 64;
 constexpr unsigned long kNoFiles = MS_NOSUID | MS_NODEV | MS_NOEXEC;
 
 // Of the host's or guest's kernel, of no use to a workload; the list is that of runc and containerd, and a little more.
@@ -32,11 +37,15 @@ constexpr const char* kMasked[] = {"/proc/acpi",       "/proc/asound",    "/proc
                                    "/sys/fs/bpf",      "/sys/devices/virtual/powercap"};
 constexpr const char* kReadOnly[] = {"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"};
 
+std::string tmpfs_bounds(std::uint64_t bytes) {
+  return "size=" + std::to_string(bytes) + ",nr_inodes=" + std::to_string(std::max(kMinInodes, bytes / kBytesPerInode));
+}
+
 base::Status stage_root(const Workload& workload) {
   // Nothing that is mounted here may travel to another namespace, nor the other way.
   CR_CHECK(mount_at("", "/", "", MS_REC | MS_PRIVATE, ""));
   const std::uint64_t upper_bytes = workload.writable_root_bytes != 0 ? workload.writable_root_bytes : kDefaultUpperBytes;
-  CR_CHECK(mount_at("stage", kStage, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755,size=" + std::to_string(upper_bytes)));
+  CR_CHECK(mount_at("stage", kStage, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755," + tmpfs_bounds(upper_bytes)));
   for (const char* name : {"/run/lower", "/run/upper", "/run/work", "/run/root"}) {
     CR_CHECK(base::make_dir(name, 0755));
   }
@@ -100,7 +109,7 @@ base::Status mount_tmpfs(const Workload& workload) {
     (void)std::snprintf(mode, sizeof(mode), "%o", tmpfs.mode);
     CR_CHECK(ensure_dir(tmpfs.path, 0755));
     CR_CHECK(mount_at("tmpfs", tmpfs.path, "tmpfs", MS_NOSUID | MS_NODEV,
-                      "size=" + std::to_string(tmpfs.size_bytes) + ",mode=" + mode));
+                      tmpfs_bounds(tmpfs.size_bytes) + ",mode=" + mode));
   }
   return base::ok();
 }
@@ -123,6 +132,15 @@ base::Status build_root(const Workload& workload) {
     CR_CHECK(mount_at("", "/", "", MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NODEV | suid, ""));
   }
   return base::ok();
+}
+
+bool storage_is_full(const Workload& workload) noexcept {
+  const auto full = [](const char* path) {
+    struct statvfs fs {};
+    return ::statvfs(path, &fs) == 0 && (fs.f_bavail == 0 || fs.f_favail == 0);
+  };
+  return (!workload.read_only_root && full("/")) ||
+         std::any_of(workload.tmpfs.begin(), workload.tmpfs.end(), [&](const wire::TmpfsMount& at) { return full(at.path.c_str()); });
 }
 
 }  // namespace cellrund::guest

@@ -12,4 +12,8 @@ namespace cellrund::guest {
 // On failure the namespace is unfit for anything.
 base::Status build_root(const wire::Workload& workload);
 
+// Whether a file system that the workload may write has no block or no inode left at this moment. To be asked from within
+// its mount namespace; what the workload has removed again by then is not seen.
+[[nodiscard]] bool storage_is_full(const wire::Workload& workload) noexcept;
+
 }  // namespace cellrund::guest

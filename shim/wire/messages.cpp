@@ -13,6 +13,7 @@ using base::Error;
 constexpr std::uint8_t kFlagOom = 1;
 constexpr std::uint8_t kFlagPids = 2;
 constexpr std::uint8_t kFlagTruncated = 4;
+constexpr std::uint8_t kFlagDisk = 8;
 constexpr int kHighestSignal = 64;
 
 Error malformed(const char* what) { return Error(Errc::kInvalidArgument, std::string("decode ") + what + ": malformed"); }
@@ -89,7 +90,7 @@ base::Bytes encode(const Exit& message) {
   writer.u8(static_cast<std::uint8_t>(message.kind));
   writer.u32(static_cast<std::uint32_t>(message.value));
   writer.u8(static_cast<std::uint8_t>((message.oom_killed ? kFlagOom : 0) | (message.pids_exhausted ? kFlagPids : 0) |
-                                      (message.output_truncated ? kFlagTruncated : 0)));
+                                      (message.output_truncated ? kFlagTruncated : 0) | (message.disk_full ? kFlagDisk : 0)));
   writer.u64(static_cast<std::uint64_t>(message.stop_sent_boot_ns));
   writer.u64(static_cast<std::uint64_t>(message.kill_sent_boot_ns));
   std::string text = message.message.substr(0, kMaxExitMessage);
@@ -187,7 +188,7 @@ base::Result<Exit> decode_exit(base::BytesView payload) {
   message.stop_sent_boot_ns = static_cast<std::int64_t>(reader.u64());
   message.kill_sent_boot_ns = static_cast<std::int64_t>(reader.u64());
   message.message = reader.text(kMaxExitMessage);
-  if (!reader.complete() || (flags & ~(kFlagOom | kFlagPids | kFlagTruncated)) != 0 || message.stop_sent_boot_ns < 0 ||
+  if (!reader.complete() || (flags & ~(kFlagOom | kFlagPids | kFlagTruncated | kFlagDisk)) != 0 || message.stop_sent_boot_ns < 0 ||
       message.kill_sent_boot_ns < 0 || !std::all_of(message.message.begin(), message.message.end(), is_printable)) {
     return malformed("EXIT");
   }
@@ -216,6 +217,7 @@ base::Result<Exit> decode_exit(base::BytesView payload) {
   message.oom_killed = (flags & kFlagOom) != 0;
   message.pids_exhausted = (flags & kFlagPids) != 0;
   message.output_truncated = (flags & kFlagTruncated) != 0;
+  message.disk_full = (flags & kFlagDisk) != 0;
   return message;
 }
 

@@ -68,6 +68,7 @@ struct Exit {
   std::string message;            // at most 256 bytes, printable ASCII
   bool oom_killed = false;        // the guest's OOM killer hit the workload
   bool pids_exhausted = false;    // a fork was refused by the pids limit
+  bool disk_full = false;         // a writable file system had no block or no inode left when the workload ended
   bool output_truncated = false;  // the reader took no more output in time
   // When cell-init itself enforced the deadline (process lane): CLOCK_BOOTTIME of each step, 0 if not taken.
   std::int64_t stop_sent_boot_ns = 0;

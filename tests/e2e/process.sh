@@ -42,6 +42,17 @@ load_record "$uid"
 check "a restarted daemon seals what it finds" equal "$(field .exit.reason)" DaemonRestarted
 check "with CLEAN" is_clean
 
+submit stamps 'echo one; sleep 0.1; echo two >&2; sleep 0.1; printf thr; sleep 0.1; echo ee' "$process_lane"
+stamped=$(cellrun logs "$uid" --timestamps 2>&1)
+check "time stamps: each line has one" equal "$(grep -cE '^20[0-9]{2}-[0-9]{2}-[0-9]{2}T[0-9:]{8}\.[0-9]{3}Z ' <<<"$stamped")" 3
+check "time stamps: in order of arrival, lines whole" equal "$(cut -d ' ' -f 2 <<<"$stamped" | tr '\n' ' ')" 'one two three '
+check "time stamps: they rise" equal "$stamped" "$(sort <<<"$stamped")"
+submit cut 'head -c 4000 /dev/zero | tr "\0" x' "$process_lane | .spec.logs.maxBytes = 1024"
+check "a full log does not end a job" equal "$code" 0
+check "a full log: the reader is told" matches "$err" 'what came then was dropped'
+check "a full log: so is a later one" matches "$(cellrun logs "$uid" 2>&1 >/dev/null)" 'what came then was dropped'
+check "a full log: it holds what was promised" equal "$(cellrun logs "$uid" 2>/dev/null | wc -c)" 1024
+
 spec root true "$process_lane | .spec.container.securityContext = {runAsUser: 0}" >"$node/root.json"
 code=0; err=$(cellrun submit "$node/root.json" --key "$node/etc/job.key" 2>&1 >/dev/null) || code=$?
 check "root is refused in this lane" equal "$code" 65

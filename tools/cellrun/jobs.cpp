@@ -148,6 +148,28 @@ Outcome wait_job(Context& context) {
   return printed ? exit_code_of(*last) : kExitOurs;
 }
 
+// Puts a time before each line of one stream: that of the piece in which the line began.
+class LineStamper {
+ public:
+  std::string stamp(std::string_view data, std::int64_t wall_ns) {
+    constexpr std::int64_t kSecond = 1'000'000'000;
+    const std::string time =
+        base::format_rfc3339({wall_ns / kSecond, static_cast<std::int32_t>(wall_ns % kSecond)}, true) + " ";
+    std::string out;
+    while (!data.empty()) {
+      const std::size_t line = std::min(data.size(), data.find('\n') == std::string_view::npos ? data.size() : data.find('\n') + 1);
+      out += at_start_ ? time : "";
+      out += data.substr(0, line);
+      at_start_ = data[line - 1] == '\n';
+      data.remove_prefix(line);
+    }
+    return out;
+  }
+
+ private:
+  bool at_start_ = true;
+};
+
 Outcome logs(Context& context) {
   Connected at = CR_TRY(connect_to_job(context));
   const bool only_out = context.arguments().has("stdout");
@@ -155,16 +177,25 @@ Outcome logs(Context& context) {
   if (only_out && only_err) {
     return misuse("logs: --stdout and --stderr contradict each other", "without either both come");
   }
+  const bool timestamps = context.arguments().has("timestamps");
+  LineStamper out_lines, err_lines;
   base::Status written = base::ok();
-  (void)CR_TRY(stream(at.client, api::Logs{at.uid, 0, 0, context.arguments().has("follow")}, [&](api::Response response) {
+  bool cut = false;
+  const api::Logs request{at.uid, 0, 0, context.arguments().has("follow"), timestamps};
+  (void)CR_TRY(stream(at.client, request, [&](api::Response response) {
     if (const auto* chunk = std::get_if<api::LogChunk>(&response)) {
       const bool is_out = chunk->stream == api::Stream::kStdout;
+      cut = cut || chunk->cut;
       if (is_out ? !only_err : !only_out) {
-        written = base::write_all(is_out ? STDOUT_FILENO : STDERR_FILENO, base::as_bytes(chunk->data));
+        const std::string stamped = timestamps ? (is_out ? out_lines : err_lines).stamp(chunk->data, chunk->wall_ns) : "";
+        written = base::write_all(is_out ? STDOUT_FILENO : STDERR_FILENO, base::as_bytes(timestamps ? stamped : chunk->data));
       }
     }
     return written.ok();
   }));
+  if (cut) {
+    remark(kOutputWasCut);
+  }
   return written ? Outcome(0) : Outcome(failed(written.error()));
 }
 

@@ -60,7 +60,7 @@ Outcome capacity(Context& context) {
                               {"cells", base::json::Object{{"total", c.cells_total}, {"used", c.cells_used},
                                                            {"quarantined", c.cells_quarantined}}},
                               {"queue", base::json::Object{{"limit", c.queue_limit}, {"used", c.queued}}},
-                              {"draining", c.draining}, {"lanes", std::move(lanes)}, {"accel", c.accel}})) ? 0 : kExitOurs;
+                              {"draining", c.draining}, {"held", c.held}, {"lanes", std::move(lanes)}, {"accel", c.accel}})) ? 0 : kExitOurs;
   }
   std::string out = table({"RESOURCE", "USED", "TOTAL"},
                           {{"cpu", model::format_cpu_millis(c.cpu_millis_used), model::format_cpu_millis(c.cpu_millis_total)},
@@ -69,6 +69,7 @@ Outcome capacity(Context& context) {
                            {"quarantined", std::to_string(c.cells_quarantined), "-"},
                            {"queue", std::to_string(c.queued), std::to_string(c.queue_limit)}});
   out += "lanes: " + joined(c.lanes) + (c.accel.empty() ? "" : " (accel: " + printable(c.accel) + ")") + "\n";
+  out += c.held.empty() ? "" : "held: " + printable(c.held, 512) + "\n";
   out += c.draining ? "draining: no new jobs\n" : "";
   return print(out) ? 0 : kExitOurs;
 }

@@ -48,5 +48,7 @@ struct Style {
 // To stdout or stderr, all of it. False when the reader is gone.
 bool print(std::string_view text);
 void remark(std::string_view text);
+inline constexpr std::string_view kOutputWasCut =
+    "cellrun: the job wrote more than its log may hold (spec.logs.maxBytes): what came then was dropped\n";
 
 }  // namespace cellrund::cli

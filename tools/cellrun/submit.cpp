@@ -164,7 +164,11 @@ class Follower {
           refused_ = failed(written.error(), "the job goes on: cellrun logs -f " + uid_);
           return std::optional<api::Job>();
         }
-        (is_out ? out_offset_ : err_offset_) = chunk->offset + chunk->data.size();
+        if (chunk->cut) {
+          remark(kOutputWasCut);
+        } else {
+          (is_out ? out_offset_ : err_offset_) = chunk->offset + chunk->data.size();
+        }
       } else if (std::holds_alternative<api::End>(response)) {
         break;
       } else if (auto* failure = std::get_if<api::Failure>(&response)) {

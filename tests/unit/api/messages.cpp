@@ -37,7 +37,8 @@ TEST_CASE("requests survive the wire") {
   CHECK(through(api::Submit{std::string("\0\xff", 2)}).envelope == std::string("\0\xff", 2));
   CHECK(through(api::List{7}).limit == 7);
   CHECK(through(api::Watch{"u", 3}).after_version == 3);
-  const api::Logs logs = through(api::Logs{"u", 1, 2, true});
+  const api::Logs logs = through(api::Logs{"u", 1, 2, true, true});
+  CHECK(logs.timestamps);
   CHECK(logs.uid == "u");
   CHECK(logs.stdout_offset == 1);
   CHECK(logs.stderr_offset == 2);
@@ -73,6 +74,8 @@ TEST_CASE("failures, logs, flows and capacity survive the wire") {
   CHECK(failure.retryable);
   CHECK(failure.field == "f");
   CHECK(through(api::LogChunk{api::Stream::kStderr, 9, "x"}).stream == api::Stream::kStderr);
+  CHECK(through(api::LogChunk{api::Stream::kStdout, 9, "x", 7}).wall_ns == 7);
+  CHECK(through(api::LogChunk{.cut = true}).cut);
   api::Flows flows;
   flows.egress.counters = {{"default-deny", 4}};
   flows.egress.decisions = {{1, 2, 17, "198.51.100.7", 53, "denied", "default-deny", 4}};

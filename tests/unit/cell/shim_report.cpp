@@ -53,11 +53,13 @@ TEST_CASE("an exit report carries the shim's own ladder, relative to START") {
   const Bundle bundle;
   bundle.write("/cellrun-exit.json",
                R"({"kind":"vmm_died","value":9,"message":"","deadlineFiredBootNs":2000000000,)"
-               R"("ladder":["TERM@2000000000","VMM@3500000000"],"guestOomKilled":true,"endedBootNs":3600000000})");
+               R"("ladder":["TERM@2000000000","VMM@3500000000"],"guestOomKilled":true,"guestDiskFull":true,"endedBootNs":3600000000})");
   const auto end = cell::read_shim_exit(bundle.path, base::BootTime{1'000'000'000});
   REQUIRE(end.ok());
   CHECK(end->kind == cell::EndKind::kVmmDied);
-  CHECK(end->oom_killed);
+  CHECK(end->limits.memory);
+  CHECK(end->limits.disk);
+  CHECK_FALSE(end->limits.pids);
   REQUIRE(end->deadline_fired.has_value());
   CHECK(end->ladder == std::vector<std::string>{"TERM@1.000", "VMM@2.500"});
 }

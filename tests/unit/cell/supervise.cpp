@@ -27,7 +27,7 @@ class OneProcess final : public cell::RunningCell {
       return;
     }
     end_ = LaneEnd{.kind = (*exit)->signaled ? EndKind::kSignaled : EndKind::kExited,
-                   .value = (*exit)->value, .message = {}, .oom_killed = false, .deadline_fired = {}, .ladder = {}, .ended = base::BootTime::now()};
+                   .value = (*exit)->value, .message = {}, .deadline_fired = {}, .ladder = {}, .ended = base::BootTime::now()};
   }
   const std::optional<LaneEnd>& end() const override { return end_; }
   base::Status signal(int signo) override { return obeys_ ? process_.signal(signo) : base::ok(); }
@@ -120,8 +120,8 @@ TEST_CASE("the first cause wins: deadline or cancellation, then the lane's accou
     cell::Causes causes;
     Reason reason;
   };
-  const auto end = [](EndKind kind, int value, Time deadline_fired = {}, bool oom_killed = false) {
-    return LaneEnd{.kind = kind, .value = value, .message = {}, .oom_killed = oom_killed, .deadline_fired = deadline_fired,
+  const auto end = [](EndKind kind, int value, Time deadline_fired = {}) {
+    return LaneEnd{.kind = kind, .value = value, .message = {}, .deadline_fired = deadline_fired,
                    .ladder = {}, .ended = {}};
   };
   const auto at = [](std::int64_t ns) { return Time(base::BootTime{ns}); };
@@ -130,7 +130,6 @@ TEST_CASE("the first cause wins: deadline or cancellation, then the lane's accou
       {end(EndKind::kExited, 1), {}, Reason::kError},
       {end(EndKind::kSignaled, 11), {}, Reason::kSignaled},
       {end(EndKind::kSignaled, 9), {}, Reason::kSignaled},
-      {end(EndKind::kSignaled, 9, {}, true), {}, Reason::kOomKilledGuest},
       {end(EndKind::kExited, 0, {}, true), {}, Reason::kCompleted},
       {end(EndKind::kExecFailed, 127), {}, Reason::kError},
       {end(EndKind::kVmmDied, 0), {}, Reason::kVmmCrashed},

@@ -21,6 +21,7 @@ class FakeNode final : public cell::Node {
     cell::JobView view;
     std::string out, err;
     model::EgressFacts egress;
+    bool log_cut = false;
     bool unfiltered = false;  // ended, and not sealed yet
     bool cancelled = false, by_operator = false;
   };
@@ -89,6 +90,18 @@ class FakeNode final : public cell::Node {
     const std::string& text = stream == cell::Stream::kStdout ? state->jobs[uid].out : state->jobs[uid].err;
     return offset >= text.size() ? std::string() : text.substr(offset, limit);
   }
+  // Of stdout alone; each piece bears the offset as its time.
+  base::Result<std::optional<cell::LogPiece>> read_log_piece(const std::string& uid, cell::LogCursor& cursor,
+                                                             std::size_t limit) override {
+    const std::string text = *read_log(uid, cell::Stream::kStdout, cursor.offsets[0], limit);
+    if (text.empty()) {
+      return std::optional<cell::LogPiece>();
+    }
+    cell::LogPiece piece{cell::Stream::kStdout, cursor.offsets[0], static_cast<std::int64_t>(cursor.offsets[0]) + 1, text};
+    cursor.offsets[0] += text.size();
+    return std::optional(std::move(piece));
+  }
+  bool log_was_cut(const std::string& uid) override { return state_.lock()->jobs[uid].log_cut; }
   base::Status cancel(const std::string& uid, bool by_operator) override {
     change([&](State& state) {
       state.jobs[uid].cancelled = true;

@@ -337,6 +337,26 @@ TEST_CASE("logs without follow end at the present end") {
   CHECK(total == 200'000);
 }
 
+TEST_CASE("a log that was full says so at its end, also with time stamps") {
+  FakeNode node;
+  node.add(kMine, kUser);
+  node.change([](FakeNode::State& state) {
+    state.jobs[kMine].out = "some";
+    state.jobs[kMine].log_cut = true;
+  });
+  const Peer peer(node);
+  for (const bool timestamps : {false, true}) {
+    peer.send(api::Logs{kMine, 0, 0, false, timestamps});
+    const auto data = std::get<api::LogChunk>(*peer.receive());
+    CHECK(data.data == "some");
+    CHECK((data.wall_ns != 0) == timestamps);
+    const auto mark = std::get<api::LogChunk>(*peer.receive());
+    CHECK(mark.cut);
+    CHECK(mark.data.empty());
+    CHECK(std::holds_alternative<api::End>(*peer.receive()));
+  }
+}
+
 TEST_CASE("garbage and oversized frames end the connection and are counted") {
   FakeNode node;
   SUBCASE("garbage") {

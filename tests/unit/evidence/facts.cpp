@@ -43,6 +43,9 @@ model::Evidence full() {
                             .guest_kernel_release = "6.1.0-18-cloud-amd64",
                             .initrd_digest = digest('3')};
   e.enforced = {1500, 256ULL << 20U, 128, 0};
+  e.overhead_memory_bytes = 128ULL << 20U;
+  e.peak = model::PeakFacts{201'326'592, 7, 1'234'567};
+  e.limits_hit = model::LimitFacts{.host_oom_kills = 0, .host_pids_refused = 2, .memory = false, .pids = true, .disk = true};
   e.egress = model::EgressFacts{.policy_digest = digest('4'),
                                 .program_tag = "a04f5eef06a7f555",
                                 .map_digest = digest('5'),

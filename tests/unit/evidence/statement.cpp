@@ -55,7 +55,15 @@ TEST_CASE("the process lane has no guest whose word it could be") {
   facts.lane = model::LaneFacts{.name = "process", .tier = 0};
   const auto statement = evidence::statement(facts);
   CHECK(at(statement, {"predicate", "vantage", "guest"}).as_array()->empty());
-  CHECK(at(evidence::statement(test::full()), {"predicate", "vantage", "guest"}).as_array()->size() == 2);
+  CHECK(at(evidence::statement(test::full()), {"predicate", "vantage", "guest"}).as_array()->size() == 3);
+}
+
+TEST_CASE("a reason that rests on the guest's word is listed as such") {
+  auto facts = test::full();
+  facts.outcome.reason = model::Reason::kOomKilledGuest;
+  CHECK(at(evidence::statement(facts), {"predicate", "vantage", "guest"}).as_array()->size() == 4);
+  facts.outcome.reason = model::Reason::kOomKilledHost;
+  CHECK(at(evidence::statement(facts), {"predicate", "vantage", "guest"}).as_array()->size() == 3);
 }
 
 TEST_CASE("a count of refusals is a record with itself as subject") {

@@ -164,7 +164,7 @@ const std::vector<Edit> kEdits = {
     {"spec.network.expectBlocked", R"([{"to":"1.2.3.4"}])", kSchema, "spec.network.expectBlocked[0].port"},
     {"spec.network.expectBlocked", R"([{"to":"1.2.3.4","port":1,"protocol":"icmp"}])", kSchema, "spec.network.expectBlocked[0].protocol"},
     {"spec.network.expectBlocked", list_of(65, R"({"to":"1.2.3.4","port":1})"), kSchema},
-    {"spec.logs.maxBytes", "0", kSchema}, {"spec.logs.maxBytes", "1073741825", kSchema}, {"spec.logs.onLimit", "\"kill\"", kUnsupported}, {"spec.logs.onLimit", "\"ignore\"", kSchema},
+    {"spec.logs.maxBytes", "0", kSchema}, {"spec.logs.maxBytes", "1073741825", kSchema}, {"spec.logs.onLimit", "\"ignore\"", kSchema},
     {"spec.logs", "null", kSchema}, {"spec.sidecars", "[]", kSchema}, {"spec.runtimeClassName", "\"runc\"", kSchema},
 };
 

@@ -168,11 +168,13 @@ TEST_CASE("an exit message is cut, made printable, and checked on arrival") {
   exit.value = 127;
   exit.message = "bad\x1b[2J" + std::string(1000, 'x');
   exit.oom_killed = true;
+  exit.disk_full = true;
   const auto decoded = decode_exit(encode(exit));
   REQUIRE(decoded.ok());
   CHECK(decoded->message.size() == kMaxExitMessage);
   CHECK(decoded->message.starts_with("bad?[2J"));
   CHECK(decoded->oom_killed);
+  CHECK(decoded->disk_full);
   CHECK_FALSE(decoded->pids_exhausted);
   for (const auto& [kind, value] : {std::pair{ExitKind::kExited, 256}, std::pair{ExitKind::kExited, -1},
                                     std::pair{ExitKind::kSignaled, 0}, std::pair{ExitKind::kSignaled, 65},
