@@ -21,8 +21,11 @@ model::Outcome outcome_of(const LaneEnd& end, const Causes& causes) {
     out.signal = end.value;
   }
   out.message = end.message;
-  const std::optional<BootTime>& deadline = end.deadline_fired.has_value() ? end.deadline_fired : causes.watchdog_fired;
   const bool cancelled = causes.cancel != CancelCause::kNone && causes.stopping_since.has_value();
+  std::optional<BootTime> deadline = end.deadline_fired.has_value() ? end.deadline_fired : causes.watchdog_fired;
+  if (!deadline.has_value() && cancelled && causes.deadline.has_value() && *causes.stopping_since >= *causes.deadline) {
+    deadline = causes.deadline;  // the lane was at it, and the kill left it no time to say so
+  }
   if (cancelled && (!deadline.has_value() || *causes.stopping_since < *deadline)) {
     out.reason = reason_of(causes.cancel);
   } else if (deadline.has_value()) {
@@ -134,7 +137,8 @@ Supervised supervise(RunningCell& cell, OutputSink& sink, const SuperviseOptions
                                             .ended = BootTime::now()});
   result.outcome = outcome_of(end, {.cancel = options.cancel.cause(),
                                     .stopping_since = stopping,
-                                    .watchdog_fired = fired != 0 ? std::optional(BootTime{fired}) : std::nullopt});
+                                    .watchdog_fired = fired != 0 ? std::optional(BootTime{fired}) : std::nullopt,
+                                    .deadline = deadline});
   result.limits = end.limits;
   result.deadline.ladder = ladder;
   for (const std::string& s : end.ladder) {
@@ -147,6 +151,9 @@ Supervised supervise(RunningCell& cell, OutputSink& sink, const SuperviseOptions
     result.deadline.fired_at = end.deadline_fired;
   } else if (fired != 0) {
     result.deadline.fired_at = BootTime{fired};
+  }
+  if (result.outcome.reason == Reason::kDeadlineExceeded && !result.deadline.fired_at.has_value()) {
+    result.deadline.fired_at = deadline;
   }
   if (result.outcome.reason == Reason::kDeadlineExceeded && end.ended > last) {
     result.deadline.overrun_ms = (end.ended - last).count() / 1'000'000;

@@ -40,6 +40,7 @@ struct Causes {
   CancelCause cancel = CancelCause::kNone;
   std::optional<base::BootTime> stopping_since;  // when the ladder for `cancel` began
   std::optional<base::BootTime> watchdog_fired;
+  std::optional<base::BootTime> deadline;        // the active deadline
 };
 
 // What a cell's end means for the job: whichever of deadline and cancellation came first, else the lane's own account. Pure.

@@ -130,7 +130,6 @@ TEST_CASE("the first cause wins: deadline or cancellation, then the lane's accou
       {end(EndKind::kExited, 1), {}, Reason::kError},
       {end(EndKind::kSignaled, 11), {}, Reason::kSignaled},
       {end(EndKind::kSignaled, 9), {}, Reason::kSignaled},
-      {end(EndKind::kExited, 0, {}, true), {}, Reason::kCompleted},
       {end(EndKind::kExecFailed, 127), {}, Reason::kError},
       {end(EndKind::kVmmDied, 0), {}, Reason::kVmmCrashed},
       {end(EndKind::kShimDied, 0), {}, Reason::kShimDied},
@@ -144,6 +143,8 @@ TEST_CASE("the first cause wins: deadline or cancellation, then the lane's accou
       {end(EndKind::kExited, 0, at(1)), {CancelCause::kUser, at(5), {}}, Reason::kDeadlineExceeded},
       {end(EndKind::kExited, 0, at(9)), {CancelCause::kUser, at(5), {}}, Reason::kCancelledByUser},
       {end(EndKind::kExited, 0, at(1)), {}, Reason::kDeadlineExceeded},
+      {end(EndKind::kVmmDied, 0), {CancelCause::kUser, at(5), {}, at(4)}, Reason::kDeadlineExceeded},  // killed without a word
+      {end(EndKind::kVmmDied, 0), {CancelCause::kUser, at(5), {}, at(6)}, Reason::kCancelledByUser},
   };
   for (const Row& row : rows) {
     CAPTURE(static_cast<int>(row.end.kind));
