@@ -6,19 +6,6 @@ needs_guest
 node_up
 
 short='.spec.activeDeadlineSeconds = 3 | .spec.terminationGracePeriodSeconds = 2'
-vmm_pid() { jq -r .vmm.pid "$node"/run/containerd/state/io.containerd.runtime.v2.task/cellrun/*"$1"/cellrun-vm.json; }
-deadline_of() { jq -r .deadlineBootNs "$node"/run/containerd/state/io.containerd.runtime.v2.task/cellrun/*"$1"/cellrun-vm.json; }
-boot_ns() { awk '{printf "%.0f\n", $1 * 1000000000}' /proc/uptime; }
-# Waits for a pid to go and prints how many milliseconds after deadline + grace that was.
-overrun_ms() { # PID DEADLINE_NS
-  timeout 60 tail --pid="$1" -s 0.02 -f /dev/null
-  echo $((($(boot_ns) - $2 - 2000000000) / 1000000))
-}
-# Not a second late; and, unless the job may end of itself, not early either.
-in_time() { # MILLISECONDS [or-earlier]
-  [ "$1" -le 1000 ] && { [ "$1" -ge -100 ] || [ "${2:-}" = or-earlier ]; } || { echo "      $1 ms after deadline + grace"; return 1; }
-}
-
 for kind in ignores spins stops; do
   case $kind in
     ignores) may='' sh='trap "" TERM; while :; do sleep 1; done' filter=$short ;;

@@ -139,6 +139,19 @@ wait_state() { # UID STATE
   echo "job $1 is $state, not $2"
   return 1
 }
+# The microvm lane: what the shim reports of a running cell, and when the kernel says that its VMM is gone.
+vmm_pid() { jq -r .vmm.pid "$node"/run/containerd/state/io.containerd.runtime.v2.task/cellrun/*"$1"/cellrun-vm.json; }
+deadline_of() { jq -r .deadlineBootNs "$node"/run/containerd/state/io.containerd.runtime.v2.task/cellrun/*"$1"/cellrun-vm.json; }
+boot_ns() { awk '{printf "%.0f\n", $1 * 1000000000}' /proc/uptime; }
+# Waits for a pid to go and prints how many milliseconds after deadline + grace that was.
+overrun_ms() { # PID DEADLINE_NS [GRACE_SECONDS, 2]
+  timeout 60 tail --pid="$1" -s 0.02 -f /dev/null
+  echo $((($(boot_ns) - $2 - ${3:-2} * 1000000000) / 1000000))
+}
+# Not a second late; and, unless the job may end of itself, not early either.
+in_time() { # MILLISECONDS [or-earlier]
+  [ "$1" -le 1000 ] && { [ "$1" -ge -100 ] || [ "${2:-}" = or-earlier ]; } || { echo "      $1 ms after deadline + grace"; return 1; }
+}
 load_record() { # UID: sets record to the predicate of its sealed statement
   record=$(cellrun evidence export "$1" 2>/dev/null | jq -r .payload | base64 -d | jq -c .predicate) || record='{}'
 }

@@ -23,4 +23,17 @@ check "then it runs" equal "$code" 0
 check "its output is there" equal "$(cellrun logs "$second")" 'my turn'
 check "with CLEAN" is_clean
 check "capacity is back" equal "$(cellrun capacity --json | jq -c '[.cells.used, .queue.used]')" '[0,0]'
+
+# Nothing is promised that the host does not have: with more to be left alone than there is, a job waits and says why.
+stop_daemon
+echo 'memory_reserve_bytes = 1000000000000000' >>"$node/etc/config.toml"
+start_daemon
+spec held 'echo never' "$process_lane | .spec.startDeadlineSeconds = 3" >"$node/held.json"
+held=$(cellrun submit -d "$node/held.json" --key "$node/etc/job.key")
+check "a job that the host has no memory for waits" wait_state "$held" QUEUED
+check "capacity says why" matches "$(cellrun capacity)" 'held: the host has .* of memory available'
+code=0; cellrun wait "$held" >/dev/null 2>&1 || code=$?
+load_record "$held"
+check "then it ends: StartDeadlineExceeded" equal "$(field .exit.reason)" StartDeadlineExceeded
+check "and its record says why" matches "$(field .exit.message)" 'memory_reserve_bytes'
 finish
