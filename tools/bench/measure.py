@@ -18,7 +18,7 @@ from table import markdown
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=lambda text: text.split(","), required=True)
-    for name in ("--pairs", "--boots", "--settle-ms"):
+    for name in ("--pairs", "--boots", "--overruns", "--machine-overruns", "--settle-ms"):
         parser.add_argument(name, type=int, required=True)
     for name in ("--out", "--source", "--build", "--guest", "--node", "--run"):
         parser.add_argument(name, type=pathlib.Path, required=True)
@@ -40,7 +40,8 @@ def _measure(arguments: argparse.Namespace, sampler: Sampler) -> dict:
     node = capacity(arguments.build, arguments.run)
     bench = Bench(build=arguments.build, node=arguments.node, guest=arguments.guest, run=arguments.run, namespace=arguments.namespace,
                   image=(arguments.node / "image").read_text().strip(), lanes=node["lanes"], sampler=sampler, pairs=arguments.pairs,
-                  boots=arguments.boots, settle_s=arguments.settle_ms / 1000)
+                  boots=arguments.boots, overruns=arguments.overruns, machine_overruns=arguments.machine_overruns,
+                  settle_s=arguments.settle_ms / 1000)
     facts = machine(arguments.build, arguments.source, arguments.node, arguments.run)
     results = {"format": "cellrun-bench/1", "started": _now(), "settleMs": arguments.settle_ms,
                "machine": facts | {"accel": node["accel"] or "none: no row of this run needs one"}, "rows": []}

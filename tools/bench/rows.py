@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 import capture
 import egress_filter
 import jobs
+import overrun
 import peers
 from facts import load
 from figures import ratio_of_medians, stages, summary
@@ -39,6 +40,8 @@ class Bench:
     sampler: Sampler
     pairs: int
     boots: int
+    overruns: int
+    machine_overruns: int
     settle_s: float
 
     def job(self, lane: str) -> Side:
@@ -189,6 +192,26 @@ def boot_ok(bench: Bench) -> dict:
             "stages": stages(samples), "sides": [{"name": "cellrun", **summary(times), "ms": times, "samples": samples}]}
 
 
+def timeout_overrun(bench: Bench) -> dict:
+    before = load()
+    run = overrun.Overrun(bench.build / "tools/cellrun/cellrun", bench.run / "cellrund.sock", bench.image, bench.submit().sign)
+
+    def tell(lane: str, done: int, count: int) -> None:
+        print(f"\rP10: {lane}: {done} of {count}", end="", file=sys.stderr, flush=True)
+    sides, early = [], 0
+    for lane, count in (("process", bench.overruns), ("microvm", bench.machine_overruns)):
+        if count == 0:
+            continue
+        if lane == "microvm":
+            bench.needs_machines()
+        samples = overrun.overruns(run, lane, count, tell)
+        early += overrun.early(samples)
+        times = overrun.figures(samples)
+        sides.append({"name": lane, **summary(times), "ms": times, "samples": samples})
+    print(file=sys.stderr)
+    return {"unit": "ms", "until": END, "load": [before, load()], "early": early, "stages": {}, "sides": sides}
+
+
 @dataclasses.dataclass
 class Row:
     name: str
@@ -216,6 +239,8 @@ ROWS = {
                "instruction; ten starts of the process lane for each boot", attach_gap),
     "P5d": Row("flood_neighbour", "a transfer of 512 MiB out of a cell while its neighbour floods at 100,000 denied packets a second, "
                "over the same beside a program that drops the flood unread", flood_neighbour),
+    "P10": Row("timeout_overrun", "from a job's deadline, without grace, to the end of the last task in its cgroup, while it ignores SIGTERM "
+               "and spins and four hogs a processor run beside it from the moment it runs", timeout_overrun),
     "P17": Row("boot_ok", "consecutive jobs of the microvm lane, one boot each, that reach user code; a hang is one that was "
                "stuck until its time was up", boot_ok),
 }

@@ -70,6 +70,10 @@ def _starts(row: dict) -> list[str]:
     return [f"Starts: {asked}. What arrived, in packets:", "", *[f"- {line}" for line in row["arrived"]]]
 
 
+def _early(row: dict) -> list[str]:
+    return ["", f"{row['early']} ended before their deadline."] if "early" in row else []
+
+
 def markdown(results: dict) -> str:
     machine = results["machine"]
     lines = ["# Benchmark of the control path", "", f"{results['started']} to {results['finished']}", "", "| machine | |", "|---|---|"]
@@ -82,7 +86,7 @@ def markdown(results: dict) -> str:
             lines += _starts(row)
         if "sides" not in row:
             continue
-        lines += _boots(row) + _figures(row) + _ratios(row) + _filter(row) + _stages(row) + _failures(row)
+        lines += _boots(row) + _figures(row) + _ratios(row) + _filter(row) + _early(row) + _stages(row) + _failures(row)
         lines += ["", f"Load before and after: {row['load'][0]}, {row['load'][1]}."]
         if "unmeasurable" in row:
             lines += ["", f"Not measurable with this version: {row['unmeasurable']}."]

@@ -13,6 +13,7 @@ ROOT = pathlib.Path(sys.argv.pop(1)).resolve()
 sys.path.insert(0, str(ROOT / "tools/bench"))
 
 import figures  # noqa: E402
+import overrun  # noqa: E402
 import pairs  # noqa: E402
 import plot  # noqa: E402
 import rows  # noqa: E402
@@ -95,6 +96,27 @@ class Reports(unittest.TestCase):
         self.assertEqual(len(root.findall("{*}circle")), 5)
         self.assertEqual(drawn.count("×"), 1)
         self.assertIn("every run failed", drawn)
+
+
+class Overruns(unittest.TestCase):
+    @staticmethod
+    def sample(died: int | None, reason: str = "DeadlineExceeded", verdict: str = "CLEAN") -> dict:
+        return overrun._sample("u", {"exit": {"reason": reason, "deadline": {"set": {"bootTimeNs": 5_000_000}}},
+                                     "teardown": {"verdict": verdict}}, died)
+
+    def test_the_time_is_from_the_deadline_on_record_to_the_last_task(self):
+        self.assertEqual(overrun.figures([self.sample(7_500_000)]), [2.5])
+
+    def test_what_ended_early_is_counted_and_not_averaged_away(self):
+        samples = [self.sample(7_000_000), self.sample(4_999_999)]
+        self.assertEqual(overrun.early(samples), 1)
+        self.assertLess(min(overrun.figures(samples)), 0)
+
+    def test_another_end_no_end_and_residue_are_failures(self):
+        for sample in (self.sample(7_000_000, "Error"), self.sample(None), self.sample(7_000_000, verdict="RESIDUE"),
+                       overrun._sample("u", {}, 1)):
+            self.assertNotEqual(sample["failure"], "")
+            self.assertEqual(overrun.figures([sample]), [INF])
 
 
 class Boots(unittest.TestCase):
