@@ -16,6 +16,13 @@ namespace {
 
 using base::Error;
 
+constexpr unsigned kMostUnseen = 4;  // two seconds
+
+// The host is out of something for a moment: descriptors, memory, time. Says nothing about the filter.
+bool is_shortage(base::Errc code) {
+  return code == base::Errc::kResourceExhausted || code == base::Errc::kDeadlineExceeded || code == base::Errc::kUnavailable;
+}
+
 base::Status renew(const std::string& pins) {
   const base::UniqueFd map = CR_TRY(open_pin(map_pin(pins, MapRole::kLease)));
   const std::uint32_t zero = 0;
@@ -82,7 +89,13 @@ void Warden::look_at(Ward& ward, Rtnl& rtnl) {
   if (held.ok()) {
     held = renew(pins);
   }
-  if (!held.ok()) {
+  // Nothing was seen of the filter, good or bad: no new lease, and another look soon. The old one outlasts them.
+  if (!held.ok() && is_shortage(held.error().code()) && ++ward.unseen < kMostUnseen) {
+    return;
+  }
+  if (held.ok()) {
+    ward.unseen = 0;
+  } else {
     ward.unproven = true;
     // Where the filter is gone the firewall drops what it did not mark; the lease runs out in any case.
     (void)kill_network(ward.proof.name, ward.proof.run_dir);

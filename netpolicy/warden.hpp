@@ -83,6 +83,7 @@ class Warden {
     OnAlarm on_alarm;
     std::shared_ptr<Samples> samples;
     std::uint64_t sample_ns = 0;  // cr_usage.sample_ns when they were last taken
+    unsigned unseen = 0;  // times in a row that the proof could not be looked at
     bool unproven = false;
     bool over_quota = false;
   };

@@ -3,6 +3,7 @@
 #define DOCTEST_CONFIG_IMPLEMENT
 #include <doctest/doctest.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -298,6 +299,34 @@ TEST_CASE("a filter that is tampered with is found within a second or so, and th
     CHECK(within(3s, [&] { return alarms.unproven == 1; }));
     CHECK_FALSE(carries(connection.cell.get(), connection.sink.get(), kDenied));
   }
+}
+
+TEST_CASE("a host that is short of descriptors for a moment says nothing about the filter; for longer, nobody vouches for it") {
+  const TestNode node;
+  const Router router = node.open(Attach::kAuto);
+  const SinkHost sink(router);
+  const base::UniqueFd web = sink.serve(SOCK_STREAM, 443);
+  Alarms alarms;
+  const NetworkedCell cell = connect_with(node, router, plan_of({{rule("198.51.100.2/32", {443})}, {}}, alarms));
+  const Connection connection = open_connection(cell.netns_fd(), web.get(), kSink, 443);
+  REQUIRE(connection.open());
+  const auto without_descriptors = [](std::chrono::milliseconds time, auto condition) {
+    rlimit kept{};
+    REQUIRE(::getrlimit(RLIMIT_NOFILE, &kept) == 0);
+    const int free = ::dup(0);
+    REQUIRE(free >= 0);
+    (void)::close(free);
+    const rlimit none{static_cast<rlim_t>(free), kept.rlim_max};
+    REQUIRE(::setrlimit(RLIMIT_NOFILE, &none) == 0);
+    const bool met = within(time, condition);
+    REQUIRE(::setrlimit(RLIMIT_NOFILE, &kept) == 0);
+    return met;
+  };
+  CHECK_FALSE(without_descriptors(1200ms, [&] { return alarms.unproven > 0; }));
+  CHECK(within(1s, [end = base::Deadline::after(900ms)] { return end.expired(); }));
+  CHECK(alarms.unproven == 0);
+  CHECK(carries(connection.cell.get(), connection.sink.get(), 2s));
+  CHECK(without_descriptors(10s, [&] { return alarms.unproven == 1; }));
 }
 
 TEST_CASE("a job that expects a target blocked which its own rule allows does not start") {
