@@ -2,6 +2,7 @@
 // the test's own. Needs root.
 #define DOCTEST_CONFIG_IMPLEMENT
 #include <doctest/doctest.h>
+#include <fcntl.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -313,7 +314,7 @@ TEST_CASE("a host that is short of descriptors for a moment says nothing about t
   const auto without_descriptors = [](std::chrono::milliseconds time, auto condition) {
     rlimit kept{};
     REQUIRE(::getrlimit(RLIMIT_NOFILE, &kept) == 0);
-    const int free = ::dup(0);
+    const int free = ::fcntl(0, F_DUPFD_CLOEXEC, 0);
     REQUIRE(free >= 0);
     (void)::close(free);
     const rlimit none{static_cast<rlim_t>(free), kept.rlim_max};
