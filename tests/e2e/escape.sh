@@ -24,7 +24,7 @@ filter='.spec.activeDeadlineSeconds = 2 | .spec.terminationGracePeriodSeconds = 
   | .spec.resources.limits = {cpu: "500m", memory: "96Mi", pids: 32}'
 
 hogs=()
-stop_hogs() { for pid in "${hogs[@]}"; do kill -KILL "$pid" 2>/dev/null; wait "$pid" 2>/dev/null; done; hogs=(); }
+stop_hogs() { for pid in "${hogs[@]}"; do kill -KILL "$pid" 2>/dev/null || true; wait "$pid" 2>/dev/null || true; done; hogs=(); }
 trap 'status=$?; set +e; stop_hogs; (exit "$status"); node_down' EXIT
 for _ in $(seq 1 $(($(nproc) * 2))); do
   (while :; do :; done) & hogs+=($!)
