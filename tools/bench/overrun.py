@@ -18,7 +18,7 @@ from sampler import Missing
 
 HOGS_PER_PROCESSOR = 4
 SPIN = ["/bin/sh", "-c", "trap '' TERM; while :; do :; done"]
-ACTIVE_S = {"process": 3, "microvm": 8}  # longer than it takes to start a batch
+ACTIVE_S = {"process": 20, "microvm": 30}  # longer than it takes to start a batch
 BATCH = {"process": 8, "microvm": 2}
 START_LIMIT_S, END_LIMIT_S, CLOSE_LIMIT_S = 240, 60, 120
 _LEASH = ["setpriv", "--pdeathsig", "KILL"]
@@ -77,22 +77,24 @@ class Overrun:
         spec["spec"] |= {"activeDeadlineSeconds": ACTIVE_S[lane], "terminationGracePeriodSeconds": 0, "startDeadlineSeconds": START_LIMIT_S}
         return spec
 
-    def _running(self, uid: str):
-        """The open cgroup.events of a cell that runs."""
-        until = time.monotonic() + START_LIMIT_S
-        while time.monotonic() < until:
-            state = json.loads(self._ask("inspect", uid, "--json") or "{}").get("state", "")
-            if state == "RUNNING":
-                for place in ("/sys/fs/cgroup/unified", "/sys/fs/cgroup"):
-                    for path in glob.glob(f"{place}/cellrun/*/{uid}/cgroup.events"):
-                        return open(path, encoding="ascii")
-                raise Missing("a cgroup v2 tree on this host, whose cgroup.events tells of the last task")
-            if state in ("FAILED", "SUCCEEDED", "TIMED_OUT", "CANCELLED", "LOST"):
-                break
-            time.sleep(0.01)
-        return None
+    def _running(self, uids: list[str]) -> dict:
+        """The open cgroup.events of each cell, once all of them run. One that is over by then is left out."""
+        tree = next((place for place in ("/sys/fs/cgroup/unified", "/sys/fs/cgroup") if os.path.exists(f"{place}/cgroup.controllers")), None)
+        if tree is None:
+            raise Missing("a cgroup v2 tree on this host, whose cgroup.events tells of the last task")
+        events, waiting, until = {}, set(uids), time.monotonic() + START_LIMIT_S
+        while waiting and time.monotonic() < until:
+            for uid in set(uids) - set(events):
+                for path in glob.glob(f"{tree}/cellrun/*/{uid}/cgroup.events"):
+                    with contextlib.suppress(FileNotFoundError):
+                        events[uid] = open(path, encoding="ascii")
+            listed = json.loads(self._ask("ps", "-a", "--json") or '{"jobs": []}')["jobs"]
+            waiting -= {job["uid"] for job in listed if job["state"] not in ("ACCEPTED", "QUEUED", "PREPARING", "STARTING")}
+        return events
 
     def _deaths(self, events: dict) -> dict[str, int]:
+        # A cell that is over before the clock runs has no time that was seen.
+        events = {uid: file for uid, file in events.items() if _populated(file)}
         died: dict[str, int] = {}
         poll = select.poll()
         for file in events.values():
@@ -112,10 +114,8 @@ class Overrun:
     def batch(self, lane: str, count: int) -> list[dict]:
         """One sample a cell: startNs is its deadline, endNs its last task's end."""
         uids = [self._ask("submit", "-d", self._sign(self._spec(lane))) for _ in range(count)]
-        events, samples = {}, []
-        for uid in uids:
-            if file := self._running(uid):
-                events[uid] = file
+        samples = []
+        events = self._running(uids)
         died = self._deaths(events)
         for uid in uids:
             self._ask("wait", uid, limit_s=CLOSE_LIMIT_S)
@@ -133,7 +133,7 @@ def _sample(uid: str, predicate: dict, died: int | None) -> dict:
     if end.get("reason") != "DeadlineExceeded":
         failure = f"{end.get('reason', 'no record')}: {end.get('message', '')}"
     elif died is None:
-        failure = "it was not dead in time, or never seen running"
+        failure = "it was not dead in time, or over before the clock ran"
     elif predicate.get("teardown", {}).get("verdict") != "CLEAN":
         failure = "the teardown was not CLEAN"
     return {"uid": uid, "startNs": deadline, "endNs": died or 0, "failure": failure}
