@@ -112,6 +112,13 @@ base::Result<std::string> read_log(const std::string& folder, Stream stream, std
   return out;
 }
 
+base::Status remove_logs(const std::string& folder) {
+  for (const char* name : kNames) {
+    CR_CHECK(base::remove_file(folder + "/" + name));
+  }
+  return base::remove_dir(folder);
+}
+
 std::uint64_t stored_log_bytes(const std::string& folder) noexcept {
   return size_of(path_of(folder, Stream::kStdout)) + size_of(path_of(folder, Stream::kStderr));
 }
