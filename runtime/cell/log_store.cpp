@@ -116,6 +116,7 @@ base::Status remove_logs(const std::string& folder) {
   for (const char* name : kNames) {
     CR_CHECK(base::remove_file(folder + "/" + name));
   }
+  CR_CHECK(base::remove_file(folder + kIndex));
   return base::remove_dir(folder);
 }
 
