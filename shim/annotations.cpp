@@ -82,6 +82,32 @@ Result<wire::NetworkConfig> network(std::string_view key, const std::string& tex
   return config;
 }
 
+Result<OutputsAnnotation> outputs(std::string_view key, const std::string& text) {
+  const base::json::Value value = CR_TRY(base::json::parse(text, {.max_bytes = 4096, .max_depth = 2}).context(key));
+  const base::json::Object* object = value.as_object();
+  if (object == nullptr || object->size() != 3) {
+    return bad(key, "not an object of socket, maxBytes and maxFiles");
+  }
+  OutputsAnnotation out;
+  const auto count = [&](std::string_view name, std::uint64_t high) -> Result<std::uint64_t> {
+    const base::json::Value* member = object->find(name);
+    const std::int64_t* n = member == nullptr ? nullptr : member->as_int();
+    if (n == nullptr || *n < 1 || static_cast<std::uint64_t>(*n) > high) {
+      return bad(key, std::string(name) + " is not a number between 1 and " + std::to_string(high));
+    }
+    return static_cast<std::uint64_t>(*n);
+  };
+  out.plan.max_bytes = CR_TRY(count("maxBytes", wire::kMaxOutputBytes));
+  out.plan.max_files = CR_TRY(count("maxFiles", wire::kMaxOutputFiles));
+  const base::json::Value* socket = object->find("socket");
+  const std::string* path = socket == nullptr ? nullptr : socket->as_string();
+  if (path == nullptr || path->empty() || path->front() != '/') {
+    return bad(key, "socket is no absolute path");
+  }
+  out.socket = *path;
+  return out;
+}
+
 }  // namespace
 
 Result<Annotations> parse_annotations(const base::json::Object* annotations) {
@@ -115,6 +141,8 @@ Result<Annotations> parse_annotations(const base::json::Object* annotations) {
       out.vmm_uid = static_cast<std::uint32_t>(CR_TRY(number(key, *text, 1, kHighest)));
     } else if (name == "network") {
       out.network = CR_TRY(network(key, *text, out.nameserver));
+    } else if (name == "outputs") {
+      out.outputs = CR_TRY(outputs(key, *text));
     } else {
       return bad(key, "unknown");
     }

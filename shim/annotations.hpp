@@ -13,6 +13,12 @@
 
 namespace cellrund::shim {
 
+// Where the archive of /outputs goes, and how much of it.
+struct OutputsAnnotation {
+  std::string socket;  // absolute path of a Unix stream socket that somebody listens on
+  wire::OutputsPlan plan;
+};
+
 struct Annotations {
   std::string job_uid;                                        // dev.cellrun.uid; empty: not a job of cellrund
   std::optional<std::chrono::milliseconds> active_deadline;   // dev.cellrun.active-deadline-ms
@@ -23,6 +29,7 @@ struct Annotations {
   // "nameserver"}; the last is left out where the cell has no resolver
   std::optional<wire::NetworkConfig> network;
   std::string nameserver;
+  std::optional<OutputsAnnotation> outputs;  // dev.cellrun.outputs = {"socket","maxBytes","maxFiles"}
 };
 
 // `annotations` is the OCI spec's object, or nullptr. An unknown dev.cellrun.* key is kInvalidArgument: an instruction

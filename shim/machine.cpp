@@ -66,6 +66,7 @@ Result<std::unique_ptr<Machine>> Machine::launch(Loop& loop, Children& children,
                                 .memory_bytes = plan.memory_bytes,
                                 .tsc_khz = plan.tsc_khz,
                                 .has_tap = plan.tap_fd >= 0,
+                                .has_outputs = plan.outputs_fd >= 0,
                                 .mac = plan.mac});
   launch.fds = {{qmp.theirs.get(), kVmmQmp},
                 {agent.theirs.get(), kVmmAgent},
@@ -76,6 +77,9 @@ Result<std::unique_ptr<Machine>> Machine::launch(Loop& loop, Children& children,
                 {scratch.get(), kVmmScratch}};
   if (plan.tap_fd >= 0) {
     launch.fds.emplace_back(plan.tap_fd, kVmmTap);
+  }
+  if (plan.outputs_fd >= 0) {
+    launch.fds.emplace_back(plan.outputs_fd, kVmmOutputs);
   }
   launch.error_fd = errors.write.get();
   launch.netns_fd = plan.netns_fd;

@@ -34,6 +34,7 @@ struct MachinePlan {
   std::uint64_t scratch_bytes = 0;      // what the guest may really write
   int netns_fd = -1;
   int tap_fd = -1;
+  int outputs_fd = -1;                  // a connected socket; -1: what the guest writes to that port is dropped
   std::array<std::uint8_t, 6> mac{};
   BeforeExec before_exec;
 };

@@ -84,7 +84,7 @@ std::vector<std::string> qemu_arguments(const QemuPlan& plan) {
                            "-device", "virtio-serial-device,max_ports=4",
                            "-chardev", "socket,id=agent,fd=" + std::to_string(kVmmAgent),
                            "-device", "virtserialport,nr=1,chardev=agent,name=org.cellrun.agent.0",
-                           "-chardev", "null,id=outputs",
+                           "-chardev", plan.has_outputs ? "socket,id=outputs,fd=" + std::to_string(kVmmOutputs) : "null,id=outputs",
                            "-device", "virtserialport,nr=2,chardev=outputs,name=org.cellrun.outputs.0"});
   return args;
 }

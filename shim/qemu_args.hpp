@@ -23,6 +23,7 @@ enum VmmFd : int {
   kVmmInputs = 8,
   kVmmScratch = 9,
   kVmmTap = 10,
+  kVmmOutputs = 11,
 };
 
 struct QemuPlan {
@@ -33,6 +34,7 @@ struct QemuPlan {
   std::uint64_t memory_bytes = 0;
   std::uint64_t tsc_khz = 0;  // of the host; for emulation
   bool has_tap = false;
+  bool has_outputs = false;  // somebody reads the outputs port
   std::array<std::uint8_t, 6> mac{};  // all zero: a fixed one
 };
 

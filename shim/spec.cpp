@@ -297,6 +297,9 @@ Result<CellPlan> parse_spec(std::string_view config_json) {
   if (!plan.annotations.nameserver.empty()) {
     plan.workload.files.push_back({"/etc/resolv.conf", 0644, "nameserver " + plan.annotations.nameserver + "\n"});
   }
+  if (plan.annotations.outputs.has_value()) {
+    plan.workload.outputs = plan.annotations.outputs->plan;
+  }
   plan.workload.stop_signal = plan.annotations.stop_signal;
   plan.workload.grace_ms = static_cast<std::uint64_t>(plan.annotations.grace.count());
   // The guest's own clock may stand still or run ahead; the shim holds the deadline, from outside.

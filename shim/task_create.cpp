@@ -1,5 +1,7 @@
 // Task, first half: from the request to a VMM that runs confined.
 #include <fcntl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -26,6 +28,21 @@ constexpr std::uint64_t kScratchBytes = 64 * kMebibyte;
 // What QEMU takes besides the guest's memory: its own heap, the translation cache, page tables.
 constexpr std::uint64_t kVmmOverhead = 192 * kMebibyte;
 constexpr std::uint64_t kVmmThreads = 64;
+
+// The collector's socket. The shim never reads or writes it: its end becomes the VMM's.
+Result<base::UniqueFd> connect_outputs(const std::string& path) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  if (path.size() >= sizeof address.sun_path) {
+    return Error(Errc::kInvalidArgument, "outputs: " + path + " is too long for a socket path");
+  }
+  path.copy(address.sun_path, path.size());
+  base::UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  if (!fd || ::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
+    return Error::from_errno("outputs: connect to " + path);
+  }
+  return fd;
+}
 
 }  // namespace
 
@@ -163,6 +180,10 @@ Status Task::launch() {
       tap = CR_TRY(make_tap(netns_.get()));
     }
   }
+  base::UniqueFd outputs;
+  if (plan_.annotations.outputs.has_value()) {
+    outputs = CR_TRY(connect_outputs(plan_.annotations.outputs->socket));
+  }
   MachinePlan plan;
   plan.name = request_.id;
   plan.accel = accel_.accel;
@@ -176,6 +197,7 @@ Status Task::launch() {
   plan.scratch_bytes = kScratchBytes;
   plan.netns_fd = netns_.get();
   plan.tap_fd = tap.get();
+  plan.outputs_fd = outputs.get();
   if (plan_.annotations.network.has_value()) {
     plan.mac = plan_.annotations.network->mac;
   }

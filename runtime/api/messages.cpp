@@ -245,6 +245,20 @@ base::Result<Flows> read(const pb::FlowsReply& in) {
   return flows;
 }
 
+Outputs read(const pb::OutputsReply& in) {
+  Outputs outputs;
+  for (const pb::OutputFile& line : in.files()) {
+    outputs.facts.files.push_back({line.path(), line.size(), line.sha256()});
+  }
+  for (const pb::RefusedOutput& line : in.refused()) {
+    outputs.facts.refused.push_back({line.path(), line.why()});
+  }
+  outputs.facts.refused_count = in.refused_count();
+  outputs.facts.manifest_digest = in.manifest_digest();
+  outputs.facts.incomplete_because = in.incomplete_because();
+  return outputs;
+}
+
 void fill(pb::CapacityReply& out, const Capacity& capacity) {
   out.set_cpu_millis_total(capacity.cpu_millis_total);
   out.set_cpu_millis_used(capacity.cpu_millis_used);
@@ -304,6 +318,11 @@ void put(pb::Request& out, const GetFlows& m) {
   out.mutable_flows()->set_uid(m.uid);
   out.mutable_flows()->set_follow(m.follow);
 }
+void put(pb::Request& out, const GetOutputs& m) { out.mutable_outputs()->set_uid(m.uid); }
+void put(pb::Request& out, const ReadOutput& m) {
+  out.mutable_output()->set_uid(m.uid);
+  out.mutable_output()->set_path(m.path);
+}
 void put(pb::Request& out, const GetCapacity& /*m*/) { (void)out.mutable_capacity(); }
 void put(pb::Request& out, const SetDraining& m) { out.mutable_drain()->set_draining(m.draining); }
 void put(pb::Request& out, const UseKillSwitch& m) {
@@ -345,6 +364,27 @@ void put(pb::Response& out, const End& /*m*/) { (void)out.mutable_end(); }
 void put(pb::Response& out, const Ack& /*m*/) { (void)out.mutable_ack(); }
 void put(pb::Response& out, const EvidenceEnvelope& m) { out.mutable_evidence()->set_envelope(m.envelope); }
 void put(pb::Response& out, const Flows& m) { fill(*out.mutable_flows(), m.egress); }
+void put(pb::Response& out, const Outputs& m) {
+  pb::OutputsReply& reply = *out.mutable_outputs();
+  for (const model::OutputFile& file : m.facts.files) {
+    pb::OutputFile& line = *reply.add_files();
+    line.set_path(file.path);
+    line.set_size(file.size);
+    line.set_sha256(file.sha256);
+  }
+  for (const model::RefusedOutput& refused : m.facts.refused) {
+    pb::RefusedOutput& line = *reply.add_refused();
+    line.set_path(refused.path);
+    line.set_why(refused.why);
+  }
+  reply.set_refused_count(m.facts.refused_count);
+  reply.set_manifest_digest(m.facts.manifest_digest);
+  reply.set_incomplete_because(m.facts.incomplete_because);
+}
+void put(pb::Response& out, const OutputChunk& m) {
+  out.mutable_output()->set_offset(m.offset);
+  out.mutable_output()->set_data(m.data);
+}
 void put(pb::Response& out, const Capacity& m) { fill(*out.mutable_capacity(), m); }
 void put(pb::Response& out, const KillSwitch& m) {
   pb::KillSwitchReply& reply = *out.mutable_kill_switch();
@@ -425,6 +465,8 @@ base::Result<Request> decode_request(base::BytesView bytes) {
     case pb::Request::kCancel: return Request(Cancel{in.cancel().uid()});
     case pb::Request::kEvidence: return Request(GetEvidence{in.evidence().uid()});
     case pb::Request::kFlows: return Request(GetFlows{in.flows().uid(), in.flows().follow()});
+    case pb::Request::kOutputs: return Request(GetOutputs{in.outputs().uid()});
+    case pb::Request::kOutput: return Request(ReadOutput{in.output().uid(), in.output().path()});
     case pb::Request::kCapacity: return Request(GetCapacity{});
     case pb::Request::kDrain: return Request(SetDraining{in.drain().draining()});
     case pb::Request::kKillSwitch: {
@@ -474,6 +516,9 @@ base::Result<Response> decode_response(base::BytesView bytes) {
     case pb::Response::kAck: return Response(Ack{});
     case pb::Response::kEvidence: return Response(EvidenceEnvelope{std::move(*in.mutable_evidence()->mutable_envelope())});
     case pb::Response::kFlows: return Response(CR_TRY(read(in.flows())));
+    case pb::Response::kOutputs: return Response(read(in.outputs()));
+    case pb::Response::kOutput:
+      return Response(OutputChunk{in.output().offset(), std::move(*in.mutable_output()->mutable_data())});
     case pb::Response::kCapacity: return Response(read(in.capacity()));
     case pb::Response::kKillSwitch: {
       KillSwitch reply;

@@ -45,6 +45,12 @@ struct GetFlows {
   std::string uid;
   bool follow = false;
 };
+struct GetOutputs {
+  std::string uid;
+};
+struct ReadOutput {
+  std::string uid, path;
+};
 struct GetCapacity {};
 struct SetDraining {
   bool draining = false;
@@ -55,7 +61,8 @@ struct UseKillSwitch {
 };
 struct Ping {};
 using Request =
-    std::variant<Submit, Get, List, Watch, Logs, Cancel, GetEvidence, GetFlows, GetCapacity, SetDraining, UseKillSwitch, Ping>;
+    std::variant<Submit, Get, List, Watch, Logs, Cancel, GetEvidence, GetFlows, GetOutputs, ReadOutput, GetCapacity, SetDraining,
+                 UseKillSwitch, Ping>;
 
 // {code, reason, message, hint, retryable, field, uid} of cellrun(1).
 struct Failure {
@@ -105,6 +112,13 @@ struct EvidenceEnvelope {
 struct Flows {
   model::EgressFacts egress;  // the fields that node.proto carries
 };
+struct Outputs {
+  model::OutputFacts facts;
+};
+struct OutputChunk {
+  std::uint64_t offset = 0;
+  std::string data;
+};
 struct Capacity {
   std::uint64_t cpu_millis_total = 0, cpu_millis_used = 0;
   std::uint64_t memory_bytes_total = 0, memory_bytes_used = 0;
@@ -127,7 +141,8 @@ struct Pong {
   std::string version, node_id;
 };
 using Response =
-    std::variant<Failure, Submitted, Job, JobList, LogChunk, End, Ack, EvidenceEnvelope, Flows, Capacity, KillSwitch, Pong>;
+    std::variant<Failure, Submitted, Job, JobList, LogChunk, End, Ack, EvidenceEnvelope, Flows, Outputs, OutputChunk, Capacity,
+                 KillSwitch, Pong>;
 
 [[nodiscard]] std::string encode(const Request& request);
 [[nodiscard]] std::string encode(const Response& response);

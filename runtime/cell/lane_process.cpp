@@ -9,6 +9,7 @@
 #include <algorithm>
 
 #include "base/file.hpp"
+#include "cell/outputs.hpp"
 #include "cell/workload.hpp"
 #include "host/clone.hpp"
 #include "shim/wire/host_session.hpp"
@@ -23,6 +24,7 @@ using model::Reason;
 constexpr int kControlFd = 3;
 constexpr int kRootfsFd = 4;
 constexpr int kNetnsFd = 5;
+constexpr int kOutputsFd = 6;
 constexpr const char* kRole = "cell-init";
 
 class ProcessCell final : public RunningCell {
@@ -228,7 +230,7 @@ class ProcessLane final : public Lane {
  private:
   static wire::Workload workload_of(const CellPlan& plan) {
     wire::Workload workload = base_workload(plan);
-    workload.process = wire::ProcessRoot{kRootfsFd, kNetnsFd};
+    workload.process = wire::ProcessRoot{kRootfsFd, kNetnsFd, workload.outputs ? kOutputsFd : -1};
     return workload;
   }
 
@@ -240,6 +242,11 @@ class ProcessLane final : public Lane {
     options.fds = {{channel.theirs.get(), kControlFd},
                    {plan.image.rootfs_fd(), kRootfsFd},
                    {plan.network.netns_fd(), kNetnsFd}};
+    base::UniqueFd outputs;
+    if (plan.job.spec().volumes.outputs.has_value()) {
+      outputs = CR_TRY(connect_outputs(plan.folder));
+      options.fds.emplace_back(outputs.get(), kOutputsFd);
+    }
     options.namespaces = CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC;
     base::UniqueFd cgroup;
     if (auto v2 = plan.cgroup.open_v2(); v2.ok()) {

@@ -112,6 +112,14 @@ base::Result<std::string> read_log(const std::string& folder, Stream stream, std
   return out;
 }
 
+base::Status remove_logs(const std::string& folder) {
+  for (const char* name : kNames) {
+    CR_CHECK(base::remove_file(folder + "/" + name));
+  }
+  CR_CHECK(base::remove_file(folder + kIndex));
+  return base::remove_dir(folder);
+}
+
 std::uint64_t stored_log_bytes(const std::string& folder) noexcept {
   return size_of(path_of(folder, Stream::kStdout)) + size_of(path_of(folder, Stream::kStderr));
 }

@@ -43,6 +43,8 @@ class LogStore {
 [[nodiscard]] std::string log_folder(const std::string& state_dir, const std::string& uid);
 // kNotFound when the job stored no log.
 base::Result<std::string> read_log(const std::string& folder, Stream stream, std::uint64_t offset, std::size_t limit);
+// The folder and all that is in it; what is missing is success.
+base::Status remove_logs(const std::string& folder);
 // Bytes stored so far in both files; 0 when there are none.
 [[nodiscard]] std::uint64_t stored_log_bytes(const std::string& folder) noexcept;
 // Whether output was dropped because the log was full.

@@ -13,6 +13,7 @@
 #include "base/clock.hpp"
 #include "base/file.hpp"
 #include "base/result.hpp"
+#include "cell/output_store.hpp"
 #include "model/evidence.hpp"
 #include "model/outcome.hpp"
 
@@ -117,6 +118,9 @@ class Node {
   virtual base::Result<std::string> evidence(const std::string& uid, Viewer viewer) = 0;
   // Live decisions of the filter, or the sealed ones after the end. kFailedPrecondition between the two.
   virtual base::Result<model::EgressFacts> flows(const std::string& uid, Viewer viewer) = 0;
+  // Of a closed job. kFailedPrecondition before that, kNotFound when it asked for none or they have expired.
+  virtual base::Result<model::OutputFacts> outputs(const std::string& uid) = 0;
+  virtual base::Result<OutputSource> open_output(const std::string& uid, const std::string& path) = 0;
   virtual CapacityView capacity() = 0;
   // Admin only.
   virtual void set_draining(bool draining) = 0;

@@ -28,6 +28,7 @@ base::Result<std::unique_ptr<NodeImpl>> NodeImpl::create(Services& services, Nod
   admit::Admission admission(options.policy);
   KillSwitch held = CR_TRY(KillSwitch::open(services.paths.state, services.router));
   std::unique_ptr<NodeImpl> node(new NodeImpl(services, std::move(options), std::move(admission), std::move(held)));
+  node->expiry_.load(services.ledger);
   node->housekeeper_ = std::jthread([raw = node.get()](const std::stop_token& stop) { raw->housekeeping(stop); });
   return node;
 }
@@ -214,10 +215,18 @@ NodeImpl::SubmitResult NodeImpl::accept(model::AdmittedJob job, base::BytesView 
   if (kill_switch_.engaged()) {
     cancel->raise(CancelCause::kKillSwitch);
   }
+  const std::chrono::seconds ttl = spec.ttl_after_finished;
+  if (auto kept = expiry_.keep_ttl(uid, ttl); !kept.ok()) {
+    base::log::warn("cell=" + uid + " step=ttl error=" + base::log::quoted(kept.error().message()) + ", ignoring: the default will hold");
+  }
   auto held = threads_.lock();
   (*held)[uid].thread = std::jthread(
-      [this, uid, ticket = JobTicket{std::move(job), std::move(place).value(), cancel, std::move(evidence), start_by}]() mutable {
+      [this, uid, ttl, ticket = JobTicket{std::move(job), std::move(place).value(), cancel, std::move(evidence), start_by}]() mutable {
         run_cell(services_, std::move(ticket));
+        if (const auto ended = services_.table.get(uid); ended.has_value() && ended->closed) {
+          expiry_.closed(uid, base::WallTime::now(), ttl);
+          wake_.notify_all();
+        }
         (void)open_.lock()->erase(uid);
         auto threads = threads_.lock();
         if (const auto it = threads->find(uid); it != threads->end()) {
@@ -290,8 +299,14 @@ void NodeImpl::seal_dropped(std::uint32_t peer_uid, std::uint64_t count) {
 void NodeImpl::housekeeping(const std::stop_token& stop) {
   std::mutex pause;
   std::unique_lock lock(pause);
+  base::Deadline next_count = base::Deadline::after(kDroppedRecordInterval);
   while (!stop.stop_requested()) {
-    (void)wake_.wait_for(lock, stop, kDroppedRecordInterval, [] { return false; });
+    (void)wake_.wait_for(lock, stop, std::min(next_count.remaining(), expiry_.until_next(base::WallTime::now())), [] { return false; });
+    expiry_.remove_due(base::WallTime::now());
+    if (!next_count.expired() && !stop.stop_requested()) {
+      continue;
+    }
+    next_count = base::Deadline::after(kDroppedRecordInterval);
     std::map<std::uint32_t, std::uint64_t> dropped;
     dropped.swap(dropped_.lock()->by_peer);
     for (const auto& [peer, count] : dropped) {
@@ -446,6 +461,29 @@ base::Result<KillSwitchView> NodeImpl::kill_switch() {
                         slot.has_value() ? kill_switch_.truth_of({services_.tag, uid, *slot}) : "none"});
   }
   return out;
+}
+
+base::Result<std::string> NodeImpl::closed_folder(const std::string& uid) {
+  const auto view = get(uid, std::nullopt);
+  if (!view.has_value()) {
+    return Error(Errc::kNotFound, "there is no job " + uid);
+  }
+  if (!view->closed) {
+    return Error(Errc::kFailedPrecondition, "the job is not closed yet");
+  }
+  return job_folder(services_.paths.state, uid);
+}
+
+base::Result<model::OutputFacts> NodeImpl::outputs(const std::string& uid) {
+  auto facts = read_outputs(CR_TRY(closed_folder(uid)));
+  if (!facts.ok() && facts.error().code() == Errc::kNotFound) {
+    return Error(Errc::kNotFound, "the job has no outputs: it asked for none, or they have expired");
+  }
+  return facts;
+}
+
+base::Result<OutputSource> NodeImpl::open_output(const std::string& uid, const std::string& path) {
+  return cell::open_output(CR_TRY(closed_folder(uid)), path);
 }
 
 CapacityView NodeImpl::capacity() {

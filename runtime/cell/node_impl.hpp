@@ -10,6 +10,7 @@
 
 #include "admit/admission.hpp"
 #include "base/guarded.hpp"
+#include "cell/expiry.hpp"
 #include "cell/kill_switch.hpp"
 #include "cell/node.hpp"
 #include "cell/services.hpp"
@@ -49,6 +50,8 @@ class NodeImpl final : public Node {
   base::Status cancel(const std::string& uid, bool by_operator) override;
   base::Result<std::string> evidence(const std::string& uid, Viewer viewer) override;
   base::Result<model::EgressFacts> flows(const std::string& uid, Viewer viewer) override;
+  base::Result<model::OutputFacts> outputs(const std::string& uid) override;
+  base::Result<OutputSource> open_output(const std::string& uid, const std::string& path) override;
   CapacityView capacity() override;
   void set_draining(bool draining) override { draining_.store(draining); }
   base::Result<KillSwitchView> set_kill_switch(bool engaged) override;
@@ -58,7 +61,7 @@ class NodeImpl final : public Node {
   using SubmitResult = base::Result<std::variant<Accepted, model::Refusal>>;
   NodeImpl(Services& services, NodeOptions options, admit::Admission admission, KillSwitch kill_switch)
       : services_(services), options_(std::move(options)), admission_(std::move(admission)),
-        kill_switch_(std::move(kill_switch)) {}
+        kill_switch_(std::move(kill_switch)), expiry_(services.paths.state) {}
 
   // Seals the refusal; an Error only when that is impossible.
   SubmitResult refuse(model::Refusal refusal, model::RequestFacts request);
@@ -70,6 +73,8 @@ class NodeImpl final : public Node {
   void housekeeping(const std::stop_token& stop);
   void join_finished();
   std::optional<JobView> refused(const std::string& uid, Viewer viewer);
+  // The folder of a closed job.
+  base::Result<std::string> closed_folder(const std::string& uid);
 
   struct Thread {
     std::jthread thread;
@@ -89,6 +94,7 @@ class NodeImpl final : public Node {
   base::Guarded<std::map<std::string, Thread>> threads_;                        // by uid
   base::Guarded<std::map<std::string, std::string>> open_;                      // uid → signer, accepted and not closed
   base::Guarded<Dropped> dropped_;
+  Expiry expiry_;
   std::condition_variable_any wake_;
   std::jthread housekeeper_;
 };

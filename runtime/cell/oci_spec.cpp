@@ -1,6 +1,7 @@
 #include "cell/oci_spec.hpp"
 
 #include "base/json.hpp"
+#include "cell/outputs.hpp"
 #include "netpolicy/address.hpp"
 
 namespace cellrund::cell {
@@ -75,6 +76,17 @@ std::string oci_spec(const CellPlan& plan, std::uint32_t vmm_uid) {
   const auto milliseconds = [](std::chrono::seconds s) {
     return std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(s).count());
   };
+  Object annotations{{kAnnotationUid, plan.name.uid},
+                     {kAnnotationDeadline, milliseconds(spec.active_deadline)},
+                     {kAnnotationGrace, milliseconds(spec.termination_grace)},
+                     {kAnnotationStopSignal, std::to_string(spec.stop_signal)},
+                     {kAnnotationVmmUid, std::to_string(vmm_uid)},
+                     {kAnnotationNetwork, network}};
+  if (spec.volumes.outputs.has_value()) {
+    annotations.set(kAnnotationOutputs, base::json::write(Object{{"socket", outputs_socket(plan.folder)},
+                                                                 {"maxBytes", spec.volumes.outputs->max_bytes},
+                                                                 {"maxFiles", spec.volumes.outputs->max_files}}));
+  }
   return base::json::write(Object{
       {"ociVersion", "1.0.2"},
       {"process", std::move(process)},
@@ -87,12 +99,7 @@ std::string oci_spec(const CellPlan& plan, std::uint32_t vmm_uid) {
                                    Object{{"type", "mount"}},
                                    Object{{"type", "network"}, {"path", plan.network.netns_path()}}}},
               {"resources", std::move(resources)}}},
-      {"annotations", Object{{kAnnotationUid, plan.name.uid},
-                             {kAnnotationDeadline, milliseconds(spec.active_deadline)},
-                             {kAnnotationGrace, milliseconds(spec.termination_grace)},
-                             {kAnnotationStopSignal, std::to_string(spec.stop_signal)},
-                             {kAnnotationVmmUid, std::to_string(vmm_uid)},
-                             {kAnnotationNetwork, network}}},
+      {"annotations", std::move(annotations)},
   });
 }
 

@@ -15,6 +15,7 @@ inline constexpr const char* kAnnotationGrace = "dev.cellrun.grace-ms";
 inline constexpr const char* kAnnotationStopSignal = "dev.cellrun.stop-signal";
 inline constexpr const char* kAnnotationVmmUid = "dev.cellrun.vmm-uid";
 inline constexpr const char* kAnnotationNetwork = "dev.cellrun.network";
+inline constexpr const char* kAnnotationOutputs = "dev.cellrun.outputs";
 
 // JSON text. `vmm_uid` is the host uid that the cell's VMM runs as.
 [[nodiscard]] std::string oci_spec(const CellPlan& plan, std::uint32_t vmm_uid);

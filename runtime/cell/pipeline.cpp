@@ -7,6 +7,8 @@
 #include "cell/closing.hpp"
 #include "cell/limits_hit.hpp"
 #include "cell/log_store.hpp"
+#include "cell/output_store.hpp"
+#include "cell/outputs.hpp"
 #include "cell/record.hpp"
 #include "cell/supervise.hpp"
 #include "image/resolve.hpp"
@@ -62,6 +64,7 @@ struct Live {
   std::optional<model::PreparedImage> image;
   std::optional<netpolicy::NetworkedCell> network;
   std::unique_ptr<model::Journal> journal;
+  std::unique_ptr<OutputCollector> outputs;
   std::unique_ptr<RunningCell> cell;
 };
 
@@ -98,6 +101,9 @@ class Cell {
       if (logs->truncated()) {
         outcome = with_log_limit(std::move(outcome));
       }
+      if (live.cell != nullptr && live.outputs != nullptr) {
+        take_outputs(*live.outputs);
+      }
       if (live.network.has_value()) {
         outcome = final_account(*live.network, std::move(outcome));
       }
@@ -115,6 +121,7 @@ class Cell {
     }
     live = Live{};  // an open descriptor would keep the namespace alive and the scan from being CLEAN
     (void)close_cell(services_, record_, name_, outcome, services_.facts.boot_id, &slot);
+    leave_result();
   }
 
  private:
@@ -145,6 +152,10 @@ class Cell {
     live.journal = services_.ledger.journal_for(uid_);
     if (auto made = make_host_objects(live, lane); !made.ok()) {
       return failure(Reason::kCreateContainerError, made.error().message());
+    }
+
+    if (auto ready = start_collector(live); !ready.ok()) {
+      return failure(Reason::kCreateContainerError, "outputs: " + ready.error().message());
     }
 
     auto network = services_.router.connect(name_, *live.journal,
@@ -195,6 +206,11 @@ class Cell {
     for (model::InventoryItem& item : lane.intended(name_)) {
       intended.push_back(std::move(item));
     }
+    if (spec_.volumes.outputs.has_value()) {
+      for (model::InventoryItem& item : OutputCollector::intended(folder)) {
+        intended.push_back(std::move(item));
+      }
+    }
     CR_CHECK(live.journal->intend(intended));
     live.cgroup = CR_TRY(services_.cgroups.create(
         name_.cgroup_path(), {.memory_bytes = spec_.limits.memory_bytes + lane.memory_overhead(),
@@ -206,6 +222,40 @@ class Cell {
     CR_CHECK(base::make_dirs(folder, 0700));
     const base::FileId id = CR_TRY(base::file_id(folder));
     return live.journal->created({ItemKind::kFile, folder, std::to_string(id.dev) + ":" + std::to_string(id.ino)});
+  }
+
+  base::Status start_collector(Live& live) {
+    if (!spec_.volumes.outputs.has_value()) {
+      return base::ok();
+    }
+    const OutputCollector::Options options{.program = services_.paths.collector,
+                                           .cell_folder = services_.paths.cell_folder(uid_),
+                                           .job_folder = job_folder(services_.paths.state, uid_),
+                                           .budget = *spec_.volumes.outputs};
+    live.outputs = std::make_unique<OutputCollector>(CR_TRY(OutputCollector::start(options, *live.journal)));
+    return base::ok();
+  }
+
+  // What the cell has handed over, however it ended.
+  void take_outputs(OutputCollector& collector) {
+    if (auto facts = collector.finish(); facts.ok()) {
+      record_.facts().outputs = std::move(facts).value();
+    } else {
+      base::log::warn("cell=" + uid_ + " step=outputs error=" + base::log::quoted(facts.error().message(), 512));
+      record_.facts().gaps.push_back("outputs: " + facts.error().message());
+      record_.facts().incomplete_because = "the outputs could not be stored";
+    }
+  }
+
+  // For whoever finds the outputs; the record is the truth, so a failure changes nothing.
+  void leave_result() {
+    const auto view = services_.table.get(uid_);
+    if (!record_.facts().outputs.has_value() || !view.has_value() || !view->closed) {
+      return;
+    }
+    if (auto written = write_result(job_folder(services_.paths.state, uid_), record_.facts(), view->evidence_digest); !written.ok()) {
+      base::log::warn("cell=" + uid_ + " step=result error=" + base::log::quoted(written.error().message()) + ", ignoring");
+    }
   }
 
   // On the warden's thread, while the network lives.

@@ -28,6 +28,7 @@ namespace cellrund::cell {
 struct NodePaths {
   std::string state;  // /var/lib/cellrun
   std::string run;    // /run/cellrun
+  std::string collector;  // absolute path of cellrun-collect
   [[nodiscard]] std::string cell_folder(const std::string& uid) const { return run + "/cells/" + uid; }
 };
 

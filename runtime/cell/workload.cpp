@@ -34,6 +34,9 @@ wire::Workload base_workload(const CellPlan& plan) {
   if (!nic.nameserver.empty()) {
     out.files.push_back({"/etc/resolv.conf", 0644, "nameserver " + nic.nameserver + "\n"});
   }
+  if (spec.volumes.outputs.has_value()) {
+    out.outputs = wire::OutputsPlan{spec.volumes.outputs->max_bytes, spec.volumes.outputs->max_files};
+  }
   out.pids_max = spec.limits.pids;
   out.stop_signal = spec.stop_signal;
   out.grace_ms = static_cast<std::uint64_t>(std::chrono::milliseconds(spec.termination_grace).count());

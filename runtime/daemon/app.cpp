@@ -217,7 +217,9 @@ base::Status App::Parts::make_services() {
                                              .state = config.containerd.state,
                                              .root = config.containerd.root,
                                              .name_space = config.containerd.namespace_};
-  services.emplace(cell::Services{.paths = {.state = config.paths.state, .run = config.paths.run},
+  services.emplace(cell::Services{.paths = {.state = config.paths.state,
+                                            .run = config.paths.run,
+                                            .collector = config.paths.shim + "/cellrun-collect"},
                                   .tag = ledger->node_tag(),
                                   .facts = std::move(facts),
                                   .vmm_uid_base = static_cast<std::uint32_t>(config.lanes.uid_base),

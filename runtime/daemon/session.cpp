@@ -22,6 +22,7 @@ using base::Error;
 
 constexpr std::size_t kUidLength = 36;
 constexpr std::size_t kLogChunkBytes = 64UL * 1024;
+constexpr std::size_t kOutputChunkBytes = 256UL * 1024;
 constexpr std::uint32_t kDefaultListLimit = 100;
 constexpr std::uint32_t kMaxListLimit = 1000;
 // How long a followed job may be quiet before the peer and the stop flag are looked at again.
@@ -349,6 +350,39 @@ Session::Next Session::on(const api::GetFlows& request) {
       return Next::kClose;
     }
   }
+}
+
+Session::Next Session::on(const api::GetOutputs& request) {
+  const base::Result<cell::JobView> job = own_job(request.uid, "outputs of");
+  if (!job) {
+    return fail(job.error(), request.uid);
+  }
+  base::Result<model::OutputFacts> facts = context_.node.outputs(request.uid);
+  return facts ? answer(api::Outputs{std::move(*facts)}) : fail(facts.error(), request.uid);
+}
+
+Session::Next Session::on(const api::ReadOutput& request) {
+  const base::Result<cell::JobView> job = own_job(request.uid, "outputs of");
+  if (!job) {
+    return fail(job.error(), request.uid);
+  }
+  const base::Result<cell::OutputSource> source = context_.node.open_output(request.uid, request.path);
+  if (!source) {
+    return fail(source.error(), request.uid);
+  }
+  for (std::uint64_t sent = 0; sent < source->file.size && !context_.stopping;) {
+    std::string data(static_cast<std::size_t>(std::min<std::uint64_t>(kOutputChunkBytes, source->file.size - sent)), '\0');
+    const ssize_t n = ::pread(source->data.get(), data.data(), data.size(), static_cast<off_t>(source->offset + sent));
+    if (n <= 0) {
+      return fail(n < 0 ? Error::from_errno("read the output") : Error(Errc::kDataLoss, "the stored output is too short"), request.uid);
+    }
+    data.resize(static_cast<std::size_t>(n));
+    if (answer(api::OutputChunk{sent, std::move(data)}) == Next::kClose) {
+      return Next::kClose;
+    }
+    sent += static_cast<std::uint64_t>(n);
+  }
+  return context_.stopping ? Next::kClose : answer(api::End{});
 }
 
 Session::Next Session::on(const api::GetCapacity& /*request*/) {

@@ -49,6 +49,8 @@ class Session {
   Next on(const api::Cancel& request);
   Next on(const api::GetEvidence& request);
   Next on(const api::GetFlows& request);
+  Next on(const api::GetOutputs& request);
+  Next on(const api::ReadOutput& request);
   Next on(const api::GetCapacity& request);
   Next on(const api::SetDraining& request);
   Next on(const api::UseKillSwitch& request);

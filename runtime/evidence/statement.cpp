@@ -7,6 +7,7 @@
 #include "crypto/digest.hpp"
 #include "crypto/dsse.hpp"
 #include "evidence/bounded.hpp"
+#include "evidence/outputs_manifest.hpp"
 
 namespace cellrund::evidence {
 
@@ -301,6 +302,28 @@ json::Object teardown(Writer& w, const model::TeardownFacts& facts) {
   return out;
 }
 
+// Three members of the predicate: what was taken, what was not, and the manifest that the second subject is.
+void outputs(Writer& w, const model::OutputFacts& facts, json::Object& out) {
+  out.set("outputs", w.list(facts.files, "outputs", [&w](const model::OutputFile& file) {
+    json::Object entry = output_entry(file);
+    entry.set("path", w.text(file.path));
+    return entry;
+  }));
+  out.set("refusedOutputs", w.list(facts.refused, "refusedOutputs", [&w](const model::RefusedOutput& refused) {
+    return json::Object{{"path", w.text(refused.path)}, {"why", w.text(refused.why)}};
+  }));
+  std::uint64_t bytes = 0;
+  for (const model::OutputFile& file : facts.files) {
+    bytes += file.size;
+  }
+  json::Object manifest{{"sha256", bare_hex(facts.manifest_digest)},
+                        {"files", Writer::count(facts.files.size())},
+                        {"bytes", Writer::count(bytes)},
+                        {"refused", Writer::count(facts.refused_count)}};
+  w.put(manifest, "incompleteBecause", facts.incomplete_because);
+  out.set("outputsManifest", std::move(manifest));
+}
+
 // Which fields are the guest's word. Everything else the host saw itself.
 json::Object vantage(const model::Evidence& facts) {
   json::Array guest;
@@ -320,6 +343,11 @@ json::Object vantage(const model::Evidence& facts) {
   }
   if (has_guest && !facts.lane->guest_kernel_release.empty()) {
     guest.emplace_back("lane.guestKernel.release");
+  }
+  if (has_guest && facts.outputs.has_value()) {
+    // Their bytes are what the host received; that the workload left these, and what it did not send, the guest says.
+    guest.emplace_back("outputs[].path");
+    guest.emplace_back("refusedOutputs");
   }
   return {{"default", "host"}, {"guest", std::move(guest)}};
 }
@@ -354,6 +382,9 @@ json::Object predicate(Writer& w, const model::Evidence& facts) {
     w.put(logs, "sha256", bare_hex(facts.logs->sha256));
     out.set("logs", std::move(logs));
   }
+  if (facts.outputs.has_value()) {
+    outputs(w, *facts.outputs, out);
+  }
   if (facts.teardown.has_value()) {
     out.set("teardown", teardown(w, *facts.teardown));
   }
@@ -386,9 +417,17 @@ json::Value build(const model::Evidence& facts, const Budget& budget) {
   // An in-toto statement must have a subject. A record that seals a count of refusals has no jobspec: it is its own.
   const bool has_spec = !facts.request.spec_digest.empty();
   const std::string digest = has_spec ? bare_hex(facts.request.spec_digest) : crypto::hex(crypto::sha256(base::as_bytes(json::write(body))));
+  json::Array subjects;
+  const auto add_subject = [&subjects](std::string_view name, std::string_view sha256) {
+    subjects.emplace_back(json::Object{{"name", name}, {"digest", json::Object{{"sha256", sha256}}}});
+  };
+  add_subject(has_spec ? "jobspec" : "predicate", digest);
+  if (facts.outputs.has_value()) {
+    add_subject(kManifestSubject, bare_hex(facts.outputs->manifest_digest));
+  }
   return json::Object{
       {"_type", kStatementType},
-      {"subject", json::Array{json::Object{{"name", has_spec ? "jobspec" : "predicate"}, {"digest", json::Object{{"sha256", digest}}}}}},
+      {"subject", std::move(subjects)},
       {"predicateType", kPredicateType},
       {"predicate", std::move(body)}};
 }

@@ -310,6 +310,29 @@ void show_timeline(Page& page, const std::vector<View>& entries) {
   }
 }
 
+void show_outputs(Page& page, View p) {
+  const View manifest = p["outputsManifest"];
+  if (!manifest.exists()) {
+    return;
+  }
+  std::string text = std::to_string(manifest["files"].number_or(0)) + " files, " + std::to_string(manifest["bytes"].number_or(0)) +
+                     " bytes, sha256:" + manifest["sha256"].text();
+  add(text, "not all:", manifest["incompleteBecause"].text());
+  page.line("outputs", text);
+  if (const auto refused = manifest["refused"].number_or(0); refused > 0) {
+    page.more(std::to_string(refused) + " refused");
+  }
+  constexpr std::size_t kShown = 8;
+  std::size_t shown = 0;
+  for (const View output : p["refusedOutputs"].items()) {
+    if (shown++ == kShown) {
+      page.more("…");
+      break;
+    }
+    page.more(output["path"].text() + ": " + output["why"].text());
+  }
+}
+
 void show_origin(Page& page, View p) {
   const View request = p["request"];
   if (const std::string digest = request["specDigest"].text(); !digest.empty()) {
@@ -326,6 +349,7 @@ void show_origin(Page& page, View p) {
     page.line("logs", std::to_string(logs["bytes"].number_or(0)) + " bytes" + (logs["truncated"].is_true() ? ", truncated" : "") + ", sha256:" +
                           logs["sha256"].text());
   }
+  show_outputs(page, p);
   if (const std::string why = p["partialBecause"].text(); !why.empty()) {
     page.line("partial", why);
   }

@@ -4,6 +4,7 @@
 
 #include "crypto/digest.hpp"
 #include "crypto/dsse.hpp"
+#include "evidence/outputs_manifest.hpp"
 #include "evidence/statement.hpp"
 
 namespace cellrund::evidence {
@@ -51,6 +52,39 @@ base::Result<Subject, VerifyFailure> first_subject(const json::Value& statement)
     return fail(Fault::kMalformed, "the first subject has no name or no sha256 digest");
   }
   return Subject{*name, "sha256:" + *digest};
+}
+
+// The second subject is the manifest of the outputs, and the list in the record is that manifest unless the record says
+// that it was too long for it.
+base::Status check_outputs(const json::Value& statement, const json::Value& predicate) {
+  const auto disagree = [](const char* why) { return base::Error(base::Errc::kDataLoss, why); };
+  const json::Array& subjects = *statement.find("subject")->as_array();  // first_subject() found it
+  const json::Value* outputs = predicate.find("outputs");
+  const json::Value* manifest = predicate.find("outputsManifest");
+  if (subjects.size() != (manifest == nullptr ? 1U : 2U) || (manifest == nullptr) != (outputs == nullptr)) {
+    return disagree("outputs and subjects do not belong together");
+  }
+  if (manifest == nullptr) {
+    return base::ok();
+  }
+  const std::string* name = text_at(subjects[1], {"name"});
+  const std::string* digest = text_at(subjects[1], {"digest", "sha256"});
+  const std::string* said = text_at(*manifest, {"sha256"});
+  const json::Value* files = manifest->find("files");
+  if (name == nullptr || *name != kManifestSubject || digest == nullptr || said == nullptr || *digest != *said ||
+      files == nullptr || files->as_int() == nullptr || outputs->as_array() == nullptr) {
+    return disagree("the second subject is not the manifest of the outputs");
+  }
+  const json::Array& list = *outputs->as_array();
+  if (static_cast<std::int64_t>(list.size()) > *files->as_int()) {
+    return disagree("more outputs than the manifest has");
+  }
+  const bool is_cut = static_cast<std::int64_t>(list.size()) < *files->as_int();
+  const std::string text = json::write(json::Object{{"outputs", list}});
+  if (is_cut ? text_at(predicate, {"partialBecause"}) == nullptr : crypto::hex(crypto::sha256(base::as_bytes(text))) != *said) {
+    return disagree("the outputs are not those of the manifest");
+  }
+  return base::ok();
 }
 
 }  // namespace
@@ -122,6 +156,9 @@ base::Result<Record, VerifyFailure> verify(base::BytesView envelope, const crypt
   if (is_own_subject ? subject.digest != crypto::digest_text(base::as_bytes(json::write(*predicate)))
                      : subject.name != "jobspec" || spec_digest == nullptr || *spec_digest != subject.digest) {
     return fail(Fault::kSubject, "the subject is not what the predicate speaks of");
+  }
+  if (const auto outputs = check_outputs(*statement, *predicate); !outputs.ok()) {
+    return fail(Fault::kSubject, outputs.error().message());
   }
   if (!expected_spec_digest.empty() && (is_own_subject || *spec_digest != expected_spec_digest)) {
     return fail(Fault::kSubject, "the record is of another jobspec");

@@ -45,6 +45,7 @@ base::Status keep_capabilities(std::span<const int> keep);
 enum class SeccompProfile {
   kUnpacker,  // file operations and the descriptors it has; no exec, no fork, no socket. Anything else kills it
   kResolver,  // IPv4 sockets, poll and the descriptors it has; no exec, no fork, no file. Anything else kills it
+  kCollector, // the descriptors it has, and one accept; no file is opened, nothing is made. Anything else kills it
   kMkfs,      // what mkfs.erofs needs, its exec included. Anything else is ENOSYS
 };
 base::Status apply_seccomp(SeccompProfile profile);

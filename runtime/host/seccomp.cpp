@@ -62,6 +62,14 @@ constexpr std::array kResolverOnly{
     SCMP_SYS(connect), SCMP_SYS(accept4), SCMP_SYS(recvfrom), SCMP_SYS(sendto), SCMP_SYS(poll), SCMP_SYS(ppoll),
 };
 
+// The whole of it: memory, the descriptors that it holds, and its end.
+constexpr std::array kCollector{
+    SCMP_SYS(read),      SCMP_SYS(write),          SCMP_SYS(pwrite64),       SCMP_SYS(ftruncate),    SCMP_SYS(close),
+    SCMP_SYS(poll),      SCMP_SYS(ppoll),          SCMP_SYS(accept4),        SCMP_SYS(brk),          SCMP_SYS(munmap),
+    SCMP_SYS(mremap),    SCMP_SYS(madvise),        SCMP_SYS(futex),          SCMP_SYS(exit),         SCMP_SYS(exit_group),
+    SCMP_SYS(rt_sigaction), SCMP_SYS(rt_sigprocmask), SCMP_SYS(rt_sigreturn), SCMP_SYS(clock_gettime), SCMP_SYS(restart_syscall),
+};
+
 // The dynamic loader, and what mkfs.erofs 1.5 to 1.8 does while it walks a tree and writes one file.
 constexpr std::array kMkfsOnly{
     SCMP_SYS(execve),
@@ -130,7 +138,8 @@ Status apply_seccomp(SeccompProfile profile) {
   if (!context) {
     return Error(Errc::kResourceExhausted, "seccomp_init");
   }
-  int error = allow(context.get(), kBasic);
+  const bool collector = profile == SeccompProfile::kCollector;
+  int error = collector ? allow(context.get(), kCollector) : allow(context.get(), kBasic);
   if (error == 0 && profile == SeccompProfile::kUnpacker) {
     error = allow(context.get(), kUnpackerOnly);
     if (error == 0) {  // only FIFOs can be made by mknodat
@@ -144,7 +153,7 @@ Status apply_seccomp(SeccompProfile profile) {
       error = ::seccomp_rule_add(context.get(), SCMP_ACT_ALLOW, SCMP_SYS(socket), 1, SCMP_A0(SCMP_CMP_EQ, AF_INET));
     }
   }
-  // New code cannot be mapped by either of ours.
+  // New code cannot be mapped by any of ours.
   for (const int call : {SCMP_SYS(mmap), SCMP_SYS(mprotect)}) {
     if (error == 0 && profile != SeccompProfile::kMkfs) {
       error = ::seccomp_rule_add(context.get(), SCMP_ACT_ALLOW, call, 1, SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));

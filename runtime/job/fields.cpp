@@ -54,7 +54,8 @@ constexpr std::array kFields{
     Field{"spec", "secrets", kValue, kOptional, kLaterList},
     Field{"spec", "network", kObject, kOptional, {}},
     Field{"spec", "logs", kObject, kOptional, {}},
-    Field{"spec", "ttlSecondsAfterFinished", kValue, kOptional, kLater},
+    Field{"spec", "ttlSecondsAfterFinished", kValue, kOptional,
+          R"({"type":"integer","minimum":0,"maximum":31536000,"default":86400})"},
 
     Field{"spec.principal", "type", kValue, kRequired, R"({"enum":["agent","human","service"]})"},
     Field{"spec.principal", "id", kValue, kRequired, kPrincipalId},
@@ -87,8 +88,10 @@ constexpr std::array kFields{
     Field{"spec.volumes", "scratch", kObject, kOptional, {}},
     Field{"spec.volumes", "task", kValue, kOptional, kLater},
     Field{"spec.volumes", "workspace", kValue, kOptional, kLater},
-    Field{"spec.volumes", "outputs", kValue, kOptional, kLater},
+    Field{"spec.volumes", "outputs", kObject, kOptional, {}},
     Field{"spec.volumes.scratch", "size", kValue, kRequired, kBytes},
+    Field{"spec.volumes.outputs", "maxBytes", kValue, kRequired, R"({"type":"integer","minimum":1,"maximum":17179869184})"},
+    Field{"spec.volumes.outputs", "maxFiles", kValue, kRequired, R"({"type":"integer","minimum":1,"maximum":4096})"},
 
     Field{"spec.network", "egress", kObject, kOptional, {}},
     Field{"spec.network", "expectBlocked", kObjects, kOptional, {}},

@@ -20,6 +20,10 @@ namespace {
 
 constexpr std::uint64_t kMiB = 1ULL << 20U;
 constexpr std::uint64_t kTiB = 1ULL << 40U;
+// Outputs that a record can list (evidence/bounded.hpp), and that a client asks for one by one.
+constexpr std::int64_t kMaxOutputFiles = 4096;
+constexpr std::int64_t kMaxOutputBytes = 16LL << 30U;
+constexpr std::int64_t kMaxTtlSeconds = 365LL * 86400;
 constexpr std::string_view kIdPunctuation = "._@:+-";
 
 struct Sizes {
@@ -118,13 +122,18 @@ Read<model::Limits> parse_limits(const ObjectReader& object) {
 }
 
 base::Result<base::Unit, Refusal> parse_volumes(const ObjectReader& object, model::JobSpec& spec) {
-  for (const std::string_view later : {"task", "workspace", "outputs"}) {
+  for (const std::string_view later : {"task", "workspace"}) {
     if (object.find(later) != nullptr) {
       return unsupported(object.at(later));
     }
   }
   if (const auto scratch = CR_TRY(object.object("scratch")); scratch.has_value()) {
     spec.volumes.scratch_bytes = CR_TRY(bytes_field(*scratch, "size", {64UL * 1024, kTiB})).value_or(spec.volumes.scratch_bytes);
+  }
+  if (const auto outputs = CR_TRY(object.object("outputs")); outputs.has_value()) {
+    spec.volumes.outputs = model::Volumes::Outputs{
+        .max_bytes = static_cast<std::uint64_t>(CR_TRY(outputs->required_integer("maxBytes", 1, kMaxOutputBytes))),
+        .max_files = static_cast<std::uint64_t>(CR_TRY(outputs->required_integer("maxFiles", 1, kMaxOutputFiles)))};
   }
   return base::Unit{};
 }
@@ -166,9 +175,8 @@ base::Result<base::Unit, Refusal> parse_times(const ObjectReader& object, model:
   spec.start_deadline = seconds(CR_TRY(object.integer("startDeadlineSeconds", 1, 86400)).value_or(spec.start_deadline.count()));
   spec.termination_grace =
       seconds(CR_TRY(object.integer("terminationGracePeriodSeconds", 0, 600)).value_or(spec.termination_grace.count()));
-  if (object.find("ttlSecondsAfterFinished") != nullptr) {
-    return unsupported(object.at("ttlSecondsAfterFinished"), "is not supported by this version", "leave it out: logs and evidence stay");
-  }
+  spec.ttl_after_finished =
+      seconds(CR_TRY(object.integer("ttlSecondsAfterFinished", 0, kMaxTtlSeconds)).value_or(spec.ttl_after_finished.count()));
   if (const auto name = CR_TRY(object.text("stopSignal", 64)); name.has_value()) {
     const auto signal = parse_signal(*name);
     if (!signal.has_value()) {

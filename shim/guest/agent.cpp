@@ -3,13 +3,17 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/random.h>
+#include <sys/syscall.h>
 #include <sys/utsname.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <climits>
 #include <utility>
+
+#include "shim/guest/outputs.hpp"
 
 namespace cellrund::guest {
 namespace {
@@ -58,7 +62,9 @@ base::Status Agent::turn() {
   // A negative descriptor is passed over by poll(2).
   std::vector<pollfd> polls{{listen ? channel_.fd() : -1, channel_events, 0},
                             {cell_ && phase_ < Phase::kDraining ? cell_->report_fd() : -1, POLLIN, 0},
-                            {timer_.get(), POLLIN, 0}};
+                            {timer_.get(), POLLIN, 0},
+                            {sender_.get(), POLLIN, 0}};
+  constexpr std::size_t kOwn = 4;
   polls.insert(polls.end(), own.begin(), own.end());
   execs_.add_polls(polls);
   const auto until = phase_deadline();
@@ -69,19 +75,22 @@ base::Status Agent::turn() {
   if (polls[2].revents != 0) {
     CR_CHECK(on_timer());
   }
-  io_.handle(&polls[3], host_gone_);
-  execs_.handle(&polls[3] + own.size());
+  io_.handle(&polls[kOwn], host_gone_);
+  execs_.handle(&polls[kOwn] + own.size());
   if (polls[0].revents != 0) {
     CR_CHECK(on_channel(polls[0].revents));
   }
   if (polls[1].revents != 0) {
     CR_CHECK(on_cell());
   }
+  if (polls[3].revents != 0) {
+    CR_CHECK(on_outputs_sent());
+  }
   execs_.settle();
   if (phase_ == Phase::kDraining) {
     if (io_.drain(host_gone_)) {
       exit_.output_truncated = io_.truncated();
-      end_with(std::move(exit_));
+      begin_outputs();
     }
   } else if (phase_ == Phase::kFlushing && (channel_.lost() || host_gone_ || (phase_ends_ && phase_ends_->expired()))) {
     phase_ = Phase::kDone;
@@ -266,6 +275,9 @@ base::Status Agent::on_cell() {
 
 base::Status Agent::on_timer() {
   const base::BootTime now = base::BootTime::now();
+  if (phase_ == Phase::kHandingOver) {
+    return on_late_outputs(now);
+  }
   if (!cell_ || phase_ >= Phase::kDraining) {
     timer_.reset();
     return base::ok();
@@ -281,6 +293,20 @@ base::Status Agent::on_timer() {
   return cell_->signal(SIGKILL);
 }
 
+// Handing over is part of the job's time: it may use the grace, and no more.
+base::Status Agent::on_late_outputs(base::BootTime now) {
+  if (stop_sent_boot_ns_ == 0) {
+    stop_sent_boot_ns_ = exit_.stop_sent_boot_ns = now.ns;
+    return base::rearm_boot_timer(timer_.get(), now + std::chrono::milliseconds(workload_.grace_ms));
+  }
+  kill_sent_boot_ns_ = exit_.kill_sent_boot_ns = now.ns;
+  CR_CHECK(base::disarm_timer(timer_.get()));
+  if (::syscall(SYS_pidfd_send_signal, sender_.get(), SIGKILL, nullptr, 0) != 0 && errno != ESRCH) {
+    return Error::from_errno("kill the sender of outputs");
+  }
+  return base::ok();
+}
+
 // Everything that could write is dead, so what is in the pipes is all there will be.
 void Agent::begin_drain() {
   exit_ = cell_->exit();
@@ -290,6 +316,45 @@ void Agent::begin_drain() {
   phase_ = Phase::kDraining;
   execs_.drop();  // dead with the workload, and the host knows it
   io_.begin_drain();
+}
+
+// In a process of its own: the walk and its reader must not keep this loop from its deadline.
+void Agent::begin_outputs() {
+  const int mount = cell_->outputs_fd();
+  if (mount < 0) {
+    end_with(std::move(exit_));
+    return;
+  }
+  const pid_t pid = ::fork();  // this process has one thread
+  if (pid == 0) {
+    const auto send = [&]() -> base::Status {
+      const base::UniqueFd port = CR_TRY(platform_.open_outputs());
+      return send_outputs(mount, *workload_.outputs, port.get());
+    };
+    // The host sees by itself what it did not get.
+    ::_exit(send().ok() ? 0 : 1);
+  }
+  if (pid > 0) {
+    sender_.reset(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
+  }
+  if (!sender_) {
+    platform_.complain("cell-init: nobody hands over /outputs");
+    end_with(std::move(exit_));
+    return;
+  }
+  phase_ = Phase::kHandingOver;
+}
+
+base::Status Agent::on_outputs_sent() {
+  siginfo_t info{};
+  if (::waitid(P_PIDFD, static_cast<id_t>(sender_.get()), &info, WEXITED | WNOHANG) != 0 && errno != EINTR) {
+    return Error::from_errno("waitid sender of outputs");
+  }
+  if (info.si_pid != 0) {
+    sender_.reset();
+    end_with(std::move(exit_));
+  }
+  return base::ok();
 }
 
 void Agent::end_with(wire::Exit exit) {

@@ -32,7 +32,7 @@ class Agent {
   base::Status run();
 
  private:
-  enum class Phase { kHello, kWorkload, kPreparing, kReady, kStarting, kRunning, kDraining, kFlushing, kDone };
+  enum class Phase { kHello, kWorkload, kPreparing, kReady, kStarting, kRunning, kDraining, kHandingOver, kFlushing, kDone };
 
   // One turn: waits for the next thing to happen, then handles all that did.
   base::Status turn();
@@ -46,6 +46,10 @@ class Agent {
   base::Status on_timer();
   void on_host_gone();
   void begin_drain();
+  // From the last of stdout and stderr to the last of /outputs, then EXIT.
+  void begin_outputs();
+  base::Status on_outputs_sent();
+  base::Status on_late_outputs(base::BootTime now);
   void end_with(wire::Exit exit);
 
   Platform& platform_;
@@ -59,6 +63,7 @@ class Agent {
   ProcessIo io_{channel_, 0};
   Execs execs_{channel_};
   bool host_gone_ = false;
+  base::UniqueFd sender_;  // pidfd of the process that hands over /outputs
   base::UniqueFd timer_;  // the deadline, then its grace
   std::int64_t stop_sent_boot_ns_ = 0;
   std::int64_t kill_sent_boot_ns_ = 0;

@@ -14,6 +14,7 @@
 
 #include "shim/guest/fd_message.hpp"
 #include "shim/guest/namespace_init.hpp"
+#include "shim/guest/outputs.hpp"
 #include "shim/wire/codec.hpp"
 
 namespace cellrund::guest {
@@ -71,6 +72,9 @@ base::Result<Cell> Cell::create(const wire::Workload& workload, int cgroup_fd, i
   if (!workload.terminal) {
     ends = CR_TRY(make_pipes(workload));
   }
+  if (workload.outputs) {
+    cell.outputs_ = CR_TRY(make_outputs(workload));
+  }
   base::SocketPair ctl = CR_TRY(base::make_socket_pair(SOCK_SEQPACKET));
   int pidfd = -1;
   clone_args args{};
@@ -90,7 +94,7 @@ base::Result<Cell> Cell::create(const wire::Workload& workload, int cgroup_fd, i
     (void)::close(channel_fd);
     ends.ours = StdioPipes{};
     ctl.ours.reset();
-    run_namespace_init(workload, std::move(ctl.theirs), std::move(ends.theirs));
+    run_namespace_init(workload, std::move(ctl.theirs), std::move(ends.theirs), std::move(cell.outputs_));
   }
   cell.pidfd_.reset(pidfd);
   cell.ctl_ = std::move(ctl.ours);

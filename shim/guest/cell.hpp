@@ -43,6 +43,8 @@ class Cell {
     wire::Exit exit;
     std::optional<StdioPipes> terminal;
   };
+  // The mount of /outputs, which stays when the workload's namespaces are gone; -1: it has none.
+  [[nodiscard]] int outputs_fd() const noexcept { return outputs_.get(); }
   [[nodiscard]] ExecReport& exec_report() noexcept { return exec_report_; }
 
   // After kPrepared.
@@ -63,6 +65,7 @@ class Cell {
   base::UniqueFd pidfd_;
   base::UniqueFd ctl_;
   StdioPipes stdio_;
+  base::UniqueFd outputs_;
   wire::Exit exit_;
   ExecReport exec_report_;
   bool started_ = false;

@@ -137,6 +137,11 @@ base::Status Machine::prepare(const wire::Workload& workload) {
   return workload.network ? configure_network(*workload.network) : base::ok();
 }
 
+base::Result<base::UniqueFd> Machine::open_outputs() {
+  PortFinder finder = CR_TRY(PortFinder::create());
+  return finder.open(wire::kOutputsPortName, base::Deadline::after(kPortPatience));
+}
+
 void Machine::describe_end(wire::Exit& exit) {
   exit.oom_killed = event_count("memory.events", "oom_kill") > 0;
   exit.pids_exhausted = event_count("pids.events", "max") > 0;

@@ -12,6 +12,7 @@ class Machine final : public Platform {
   base::Status set_clock(std::int64_t realtime_ns) override;
   base::Status prepare(const wire::Workload& workload) override;
   [[nodiscard]] int cgroup_fd() const noexcept override { return cgroup_.get(); }
+  base::Result<base::UniqueFd> open_outputs() override;
   [[nodiscard]] bool end_of_stream_is_final() const noexcept override { return false; }
   [[nodiscard]] bool keeps_deadline() const noexcept override { return false; }
   void describe_end(wire::Exit& exit) override;

@@ -58,8 +58,8 @@ base::Result<WorkloadStdio> stdio_of(Terminal& terminal) {
 
 class NamespaceInit {
  public:
-  NamespaceInit(const wire::Workload& workload, int ctl, WorkloadStdio stdio)
-      : workload_(workload), ctl_(ctl), stdio_(std::move(stdio)) {}
+  NamespaceInit(const wire::Workload& workload, int ctl, WorkloadStdio stdio, base::UniqueFd outputs)
+      : workload_(workload), ctl_(ctl), stdio_(std::move(stdio)), outputs_(std::move(outputs)) {}
 
   // How the workload ended; an error when it could not be made ready.
   base::Result<Exit> run() {
@@ -102,7 +102,8 @@ class NamespaceInit {
   };
 
   Status prepare() {
-    CR_CHECK(build_root(workload_));
+    CR_CHECK(build_root(workload_, outputs_.get()));
+    outputs_.reset();
     if (::sethostname(workload_.hostname.data(), workload_.hostname.size()) != 0) {
       return Error::from_errno("sethostname");
     }
@@ -228,6 +229,7 @@ class NamespaceInit {
   const wire::Workload& workload_;
   int ctl_;
   WorkloadStdio stdio_;
+  base::UniqueFd outputs_;
   base::UniqueFd child_signal_;
   std::vector<Child> children_;
   base::Bytes buffer_ = base::Bytes(wire::kMaxPayload + 64);
@@ -235,10 +237,10 @@ class NamespaceInit {
 
 }  // namespace
 
-void run_namespace_init(const wire::Workload& workload, base::UniqueFd ctl, WorkloadStdio stdio) noexcept {
+void run_namespace_init(const wire::Workload& workload, base::UniqueFd ctl, WorkloadStdio stdio, base::UniqueFd outputs) noexcept {
   (void)::prctl(PR_SET_PDEATHSIG, SIGKILL);
   (void)::prctl(PR_SET_NAME, "cell-init");
-  const base::Result<Exit> ended = NamespaceInit(workload, ctl.get(), std::move(stdio)).run();
+  const base::Result<Exit> ended = NamespaceInit(workload, ctl.get(), std::move(stdio), std::move(outputs)).run();
   base::Bytes message{kReportEnded};
   const base::Bytes encoded = wire::encode(ended.ok() ? *ended : setup_failed(ended.error()));
   message.insert(message.end(), encoded.begin(), encoded.end());

@@ -27,6 +27,8 @@ class Platform {
   // the workload belongs.
   virtual base::Status prepare(const wire::Workload& workload) = 0;
   [[nodiscard]] virtual int cgroup_fd() const noexcept = 0;
+  // Where the archive of /outputs goes: non-blocking, read and write. Once, of a workload that has outputs.
+  virtual base::Result<base::UniqueFd> open_outputs() = 0;
   // Whether the end of the channel's stream means that the host is gone for good (a socket), or not (virtio-serial).
   [[nodiscard]] virtual bool end_of_stream_is_final() const noexcept = 0;
   // Whether cell-init holds the deadline. In a guest the host alone does: the guest's clock proves nothing.

@@ -4,6 +4,8 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <utility>
+
 #include "shim/guest/network.hpp"
 
 namespace cellrund::guest {
@@ -39,9 +41,16 @@ base::Status ProcessLane::prepare(const wire::Workload& workload) {
   if (::setns(netns.get(), CLONE_NEWNET) != 0) {
     return Error::from_errno("join network namespace");
   }
+  if (workload.process->outputs_fd >= 0) {
+    outputs_.reset(workload.process->outputs_fd);
+    CR_CHECK(base::set_inherit(outputs_.get(), false).context("outputs socket"));
+    CR_CHECK(base::set_nonblocking(outputs_.get(), true));
+  }
   CR_CHECK(bring_up_loopback());
   return workload.network ? configure_network(*workload.network) : base::ok();
 }
+
+base::Result<base::UniqueFd> ProcessLane::open_outputs() { return std::move(outputs_); }
 
 void ProcessLane::complain(std::string_view line) noexcept {
   (void)base::write_all(STDERR_FILENO, base::as_bytes(std::string(line) + "\n"));  // whoever started us may keep it

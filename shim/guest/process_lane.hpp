@@ -16,12 +16,16 @@ class ProcessLane final : public Platform {
   base::Status set_clock(std::int64_t realtime_ns) override;
   base::Status prepare(const wire::Workload& workload) override;
   [[nodiscard]] int cgroup_fd() const noexcept override { return -1; }
+  base::Result<base::UniqueFd> open_outputs() override;
   [[nodiscard]] bool end_of_stream_is_final() const noexcept override { return true; }
   [[nodiscard]] bool keeps_deadline() const noexcept override { return true; }
   // The daemon reads the host's cgroup itself.
   void describe_end(wire::Exit&) override {}
   void complain(std::string_view line) noexcept override;
   [[noreturn]] void leave(int status) noexcept override;
+
+ private:
+  base::UniqueFd outputs_;
 };
 
 }  // namespace cellrund::guest

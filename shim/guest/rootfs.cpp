@@ -13,6 +13,7 @@
 #include "base/file.hpp"
 #include "shim/guest/devices.hpp"
 #include "shim/guest/image_mount.hpp"
+#include "shim/guest/outputs.hpp"
 #include "shim/guest/paths.hpp"
 
 namespace cellrund::guest {
@@ -116,13 +117,16 @@ base::Status mount_tmpfs(const Workload& workload) {
 
 }  // namespace
 
-base::Status build_root(const Workload& workload) {
+base::Status build_root(const Workload& workload, int outputs_fd) {
   (void)::umask(0);  // every mode below is meant as written
   CR_CHECK(stage_root(workload));
   CR_CHECK(enter_root());
   CR_CHECK(mount_kernel_filesystems());
   CR_CHECK(mask_paths());
   CR_CHECK(mount_tmpfs(workload));
+  if (outputs_fd >= 0) {
+    CR_CHECK(attach_outputs(outputs_fd));
+  }
   for (const wire::FileEntry& file : workload.files) {
     CR_CHECK(place_file(file));
   }

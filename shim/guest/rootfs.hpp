@@ -9,8 +9,8 @@ namespace cellrund::guest {
 
 // Precondition: the caller is alone in a fresh mount namespace and PID 1 of a fresh pid namespace.
 // Postcondition of success: "/" is the workload's root, nothing of the old root is reachable, cwd is "/".
-// On failure the namespace is unfit for anything.
-base::Status build_root(const wire::Workload& workload);
+// On failure the namespace is unfit for anything. `outputs_fd`: a detached mount for /outputs; -1: none.
+base::Status build_root(const wire::Workload& workload, int outputs_fd);
 
 // Whether a file system that the workload may write has no block or no inode left at this moment. To be asked from within
 // its mount namespace; what the workload has removed again by then is not seen.

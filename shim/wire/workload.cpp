@@ -116,7 +116,7 @@ base::Status validate_network(const NetworkConfig& n) {
 
 enum Tag : std::uint16_t {
   kArgs = 1, kEnv, kCwd, kIds, kCapabilities, kFlags, kRlimits, kTerminal,  // of a process
-  kHostname, kRoot, kTmpfs, kFiles, kNetwork, kTimes, kRootfsDevice, kProcessRoot,
+  kHostname, kRoot, kTmpfs, kFiles, kNetwork, kTimes, kRootfsDevice, kProcessRoot, kOutputs,
 };
 
 constexpr std::uint8_t kNoNewPrivileges = 1;
@@ -266,7 +266,12 @@ void decode_field(std::uint16_t tag, Reader& in, Workload& w) {
       return;
     case kProcessRoot:
       if (!in.at_end()) {
-        w.process = ProcessRoot{static_cast<int>(in.u32()), static_cast<int>(in.u32())};
+        w.process = ProcessRoot{static_cast<int>(in.u32()), static_cast<int>(in.u32()), static_cast<int>(in.u32())};
+      }
+      return;
+    case kOutputs:
+      if (!in.at_end()) {
+        w.outputs = OutputsPlan{in.u64(), in.u64()};
       }
       return;
     default:
@@ -347,7 +352,14 @@ base::Status validate(const Workload& w) {
   if (w.network) {
     CR_CHECK(validate_network(*w.network));
   }
+  if (w.outputs && (w.outputs->max_bytes < 1 || w.outputs->max_bytes > kMaxOutputBytes || w.outputs->max_files < 1 ||
+                    w.outputs->max_files > kMaxOutputFiles)) {
+    return invalid("outputs: bad budget");
+  }
   if (w.process) {
+    if (w.outputs ? w.process->outputs_fd <= 2 : w.process->outputs_fd != -1) {
+      return invalid("process: a descriptor for outputs without outputs, or the other way round");
+    }
     if (w.process->rootfs_fd <= 2 || w.process->netns_fd <= 2 || w.process->rootfs_fd == w.process->netns_fd) {
       return invalid("process: bad descriptor numbers");
     }
@@ -407,6 +419,13 @@ base::Result<base::Bytes> encode(const Workload& w) {
     if (w.process) {
       f.u32(static_cast<std::uint32_t>(w.process->rootfs_fd));
       f.u32(static_cast<std::uint32_t>(w.process->netns_fd));
+      f.u32(static_cast<std::uint32_t>(w.process->outputs_fd));
+    }
+  });
+  out.field(kOutputs, [&](Writer& f) {
+    if (w.outputs) {
+      f.u64(w.outputs->max_bytes);
+      f.u64(w.outputs->max_files);
     }
   });
   base::Bytes encoded = std::move(out).take();
@@ -421,7 +440,7 @@ base::Result<Workload> decode_workload(base::BytesView bytes) {
     return Error(Errc::kResourceExhausted, "workload: larger than 1 MiB");
   }
   Workload workload;
-  CR_CHECK(decode_fields(bytes, kProcessRoot, [&](std::uint16_t tag, Reader& in) { decode_field(tag, in, workload); }));
+  CR_CHECK(decode_fields(bytes, kOutputs, [&](std::uint16_t tag, Reader& in) { decode_field(tag, in, workload); }));
   CR_CHECK(validate(workload));
   return workload;
 }

@@ -12,6 +12,7 @@
 #include "base/file.hpp"
 #include "base/result.hpp"
 #include "shim/wire/messages.hpp"
+#include "shim/wire/outputs.hpp"
 
 namespace cellrund::wire {
 
@@ -74,6 +75,7 @@ struct NetworkConfig {
 struct ProcessRoot {
   int rootfs_fd = -1;  // an EROFS image, opened read-only
   int netns_fd = -1;   // the network namespace to join
+  int outputs_fd = -1;  // where the archive of /outputs goes; -1 exactly when the workload has no outputs
   friend bool operator==(const ProcessRoot&, const ProcessRoot&) = default;
 };
 
@@ -107,6 +109,7 @@ struct Workload : Process {
   std::uint64_t deadline_ms = 0;   // from START; used by cell-init when START carries no absolute deadline; 0: none
   std::uint64_t grace_ms = 5000;   // between stop_signal and SIGKILL
   std::string rootfs_device = "/dev/vda";  // microvm lane: block device with the EROFS image
+  std::optional<OutputsPlan> outputs;      // present: /outputs is there and is handed over at the end
   std::optional<ProcessRoot> process;      // present: process lane, `rootfs_device` is not used
   friend bool operator==(const Workload&, const Workload&) = default;
 };

@@ -56,7 +56,7 @@ node_up() { # [extra configuration, TOML sections]
   trap node_down EXIT
   mkdir -p "$node/libexec" "$node/etc/trust.d" "$node/state" "$node/run"
   ln -s "$build/shim/containerd-shim-cellrun-v2" "$build/runtime/daemon/keeper/cellrun-keeper" \
-    "$build/runtime/image/cellrun-unpack" "$build/netpolicy/cellrun-resolver" "$build/shim/guest/cell-init" "$build/tools/cellrun/cellrun-image" "$node/libexec/"
+    "$build/runtime/image/cellrun-unpack" "$build/runtime/cell/cellrun-collect" "$build/netpolicy/cellrun-resolver" "$build/shim/guest/cell-init" "$build/tools/cellrun/cellrun-image" "$node/libexec/"
   # Every program of this test reads this configuration through the environment, so that no flag can be forgotten.
   export CELLRUN_PATHS_STATE=$node/state CELLRUN_PATHS_RUN=$node/run CELLRUN_PATHS_TRUST=$node/etc/trust.d
   export CELLRUN_PATHS_NODE_KEY=$node/etc/node.key CELLRUN_PATHS_NODE_PUB=$node/etc/node.pub

@@ -18,7 +18,7 @@ node_up() { # LANES, as TOML
   bench_ns=bench-${node##*.}
   mkdir -p "$node/libexec" "$node/etc/trust.d" "$node/state"
   ln -s "$build/shim/containerd-shim-cellrun-v2" "$build/runtime/daemon/keeper/cellrun-keeper" \
-    "$build/runtime/image/cellrun-unpack" "$build/netpolicy/cellrun-resolver" "$build/shim/guest/cell-init" "$build/tools/cellrun/cellrun-image" "$node/libexec/"
+    "$build/runtime/image/cellrun-unpack" "$build/runtime/cell/cellrun-collect" "$build/netpolicy/cellrun-resolver" "$build/shim/guest/cell-init" "$build/tools/cellrun/cellrun-image" "$node/libexec/"
   export CELLRUN_PATHS_STATE=$node/state CELLRUN_PATHS_RUN=$run CELLRUN_PATHS_TRUST=$node/etc/trust.d
   export CELLRUN_PATHS_NODE_KEY=$node/etc/node.key CELLRUN_PATHS_NODE_PUB=$node/etc/node.pub
   export CELLRUN_PATHS_SHIM=$node/libexec CELLRUN_PATHS_GUEST=$guest

@@ -171,7 +171,7 @@ void check_host(Report& report, const daemon::Config& config) {
 }
 
 void check_files(Report& report, const daemon::Config& config) {
-  std::vector<std::string> helpers = {"cellrun-keeper", "cellrun-unpack", "cellrun-resolver", "cell-init", "cellrun-image", "cellsweep"};
+  std::vector<std::string> helpers = {"cellrun-keeper", "cellrun-unpack", "cellrun-collect", "cellrun-resolver", "cell-init", "cellrun-image", "cellsweep"};
   if (has_microvm(config)) {
     helpers.emplace_back("containerd-shim-cellrun-v2");
   }

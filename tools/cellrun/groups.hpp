@@ -36,6 +36,9 @@ base::Result<bool, Failed> stream(api::Client& client, const api::Request& reque
                                   const std::function<bool(api::Response)>& on_item);
 // flows.cpp
 Outcome flows(Context& context);
+// outputs.cpp
+Outcome outputs_list(Context& context);
+Outcome outputs_get(Context& context);
 // egress.cpp
 Outcome egress_explain(Context& context);
 // evidence.cpp

@@ -94,6 +94,17 @@ TEST_CASE("failures, logs, flows and capacity survive the wire") {
   CHECK(dns->counted == 4);
   CHECK(dns->failure == "died");
   CHECK(dns->counters == flows.egress.dns->counters);
+  api::Outputs outputs;
+  outputs.facts = {{{"a", 1, "sha256:00"}}, {{"b", "FIFO"}}, 7, "sha256:11", "cut"};
+  const model::OutputFacts facts = through(outputs).facts;
+  CHECK(facts.files.at(0).path == "a");
+  CHECK(facts.files.at(0).size == 1);
+  CHECK(facts.files.at(0).sha256 == "sha256:00");
+  CHECK(facts.refused.at(0).why == "FIFO");
+  CHECK(facts.refused_count == 7);
+  CHECK(facts.manifest_digest == "sha256:11");
+  CHECK(facts.incomplete_because == "cut");
+  CHECK(through(api::OutputChunk{5, "x"}).offset == 5);
   api::Capacity capacity;
   capacity.lanes = {"microvm", "process"};
   capacity.accel = "tcg";

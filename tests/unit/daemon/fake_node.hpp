@@ -22,6 +22,8 @@ class FakeNode final : public cell::Node {
     std::string out, err;
     model::EgressFacts egress;
     bool log_cut = false;
+    model::OutputFacts outputs;
+    std::string output_bytes;  // of its one output
     bool unfiltered = false;  // ended, and not sealed yet
     bool cancelled = false, by_operator = false;
   };
@@ -121,6 +123,23 @@ class FakeNode final : public cell::Node {
       return base::Error(base::Errc::kFailedPrecondition, "the job has ended, and its record is not sealed yet");
     }
     return state->jobs[uid].egress;
+  }
+  base::Result<model::OutputFacts> outputs(const std::string& uid) override {
+    auto state = state_.lock();
+    if (!state->jobs[uid].view.closed) {
+      return base::Error(base::Errc::kFailedPrecondition, "the job is not closed yet");
+    }
+    return state->jobs[uid].outputs;
+  }
+  base::Result<cell::OutputSource> open_output(const std::string& uid, const std::string& path) override {
+    auto state = state_.lock();
+    const Job& job = state->jobs[uid];
+    for (const model::OutputFile& file : job.outputs.files) {
+      if (file.path == path) {
+        return cell::OutputSource{CR_TRY(base::sealed_memfd("output", base::as_bytes(job.output_bytes))), 0, file};
+      }
+    }
+    return base::Error(base::Errc::kNotFound, "the job has no output of this name");
   }
   cell::CapacityView capacity() override {
     cell::CapacityView view;

@@ -203,6 +203,35 @@ TEST_CASE("the budget refills with time and never above one second's worth") {
   CHECK_FALSE(budget.reserve(1, 3'600'000'000'000));
 }
 
+TEST_CASE("outputs are listed once the job is closed, and come in pieces") {
+  FakeNode node;
+  node.add(kMine, kUser);
+  const std::string bytes(700'000, 'b');
+  node.change([&](FakeNode::State& state) {
+    state.jobs[kMine].outputs.files = {{"d/f", bytes.size(), "sha256:00"}};
+    state.jobs[kMine].output_bytes = bytes;
+  });
+  const Peer peer(node);
+  CHECK(peer.ask<api::Failure>(api::GetOutputs{kMine}).code == base::Errc::kFailedPrecondition);
+  node.close(kMine);
+  CHECK(peer.ask<api::Outputs>(api::GetOutputs{kMine}).facts.files.at(0).path == "d/f");
+  std::string got = peer.ask<api::OutputChunk>(api::ReadOutput{kMine, "d/f"}).data;
+  CHECK(got.size() < bytes.size());
+  while (true) {
+    const auto next = peer.receive();
+    REQUIRE(next.has_value());
+    const auto* chunk = std::get_if<api::OutputChunk>(&*next);
+    if (chunk == nullptr) {
+      CHECK(std::holds_alternative<api::End>(*next));
+      break;
+    }
+    CHECK(chunk->offset == got.size());
+    got += chunk->data;
+  }
+  CHECK(got == bytes);
+  CHECK(peer.ask<api::Failure>(api::ReadOutput{kMine, "other"}).code == base::Errc::kNotFound);
+}
+
 TEST_CASE("a peer sees the contents of its own jobs alone") {
   FakeNode node;
   node.add(kMine, kUser);
@@ -215,7 +244,7 @@ TEST_CASE("a peer sees the contents of its own jobs alone") {
   for (const api::Request& request :
        {api::Request(api::Get{kOther}), api::Request(api::Watch{kOther, 0}), api::Request(api::Logs{kOther, 0, 0, false}),
         api::Request(api::Cancel{kOther}), api::Request(api::GetEvidence{kOther}), api::Request(api::GetFlows{kOther}),
-        api::Request(api::GetFlows{kOther, true})}) {
+        api::Request(api::GetFlows{kOther, true}), api::Request(api::GetOutputs{kOther}), api::Request(api::ReadOutput{kOther, "f"})}) {
     const auto failure = peer.ask<api::Failure>(request);
     CHECK(failure.code == base::Errc::kPermissionDenied);
     CHECK(failure.uid == kOther);

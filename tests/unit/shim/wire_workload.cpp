@@ -36,6 +36,7 @@ Workload full() {
   w.deadline_ms = 1234;
   w.grace_ms = 99;
   w.rootfs_device = "/dev/vdb";
+  w.outputs = OutputsPlan{1 << 24, 1000};
   return w;
 }
 
@@ -45,7 +46,10 @@ TEST_CASE("a workload comes back as it went, and each cut of it is refused") {
   Workload process;
   process.args = {"true"};
   process.process = ProcessRoot{4, 5};
-  for (const Workload& workload : {full(), process}) {
+  Workload with_outputs = process;
+  with_outputs.outputs = OutputsPlan{1, 1};
+  with_outputs.process = ProcessRoot{4, 5, 6};
+  for (const Workload& workload : {full(), process, with_outputs}) {
     const auto encoded = encode(workload);
     REQUIRE(encoded.ok());
     const auto decoded = decode_workload(*encoded);
@@ -63,6 +67,10 @@ TEST_CASE("a workload comes back as it went, and each cut of it is refused") {
 TEST_CASE("values out of bounds are refused on both ends") {
   const std::vector<std::pair<const char*, std::function<void(Workload&)>>> rows = {
       {"no args", [](Workload& w) { w.args.clear(); }},
+      {"outputs without a byte", [](Workload& w) { w.outputs = OutputsPlan{0, 1}; }},
+      {"outputs without a file", [](Workload& w) { w.outputs = OutputsPlan{1, 0}; }},
+      {"too many outputs", [](Workload& w) { w.outputs = OutputsPlan{1, kMaxOutputFiles + 1}; }},
+      {"too large outputs", [](Workload& w) { w.outputs = OutputsPlan{kMaxOutputBytes + 1, 1}; }},
       {"empty command", [](Workload& w) { w.args = {""}; }},
       {"NUL in an argument", [](Workload& w) { w.args.push_back(std::string("a\0b", 3)); }},
       {"env without =", [](Workload& w) { w.env = {"A"}; }},
