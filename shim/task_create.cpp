@@ -163,6 +163,10 @@ Status Task::launch() {
       tap = CR_TRY(make_tap(netns_.get()));
     }
   }
+  base::UniqueFd inputs;
+  if (!plan_.inputs_path.empty()) {
+    inputs = CR_TRY(open_image(plan_.inputs_path).context("inputs"));
+  }
   MachinePlan plan;
   plan.name = request_.id;
   plan.accel = accel_.accel;
@@ -172,6 +176,7 @@ Status Task::launch() {
   plan.uid = uid_.uid;
   plan.images = &*images_;
   plan.rootfs_fd = rootfs_.get();
+  plan.inputs_fd = inputs.get();
   plan.scratch_dir = config_.state_dir;
   plan.scratch_bytes = kScratchBytes;
   plan.netns_fd = netns_.get();

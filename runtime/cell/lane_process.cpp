@@ -23,6 +23,7 @@ using model::Reason;
 constexpr int kControlFd = 3;
 constexpr int kRootfsFd = 4;
 constexpr int kNetnsFd = 5;
+constexpr int kInputsFd = 6;
 constexpr const char* kRole = "cell-init";
 
 class ProcessCell final : public RunningCell {
@@ -229,6 +230,9 @@ class ProcessLane final : public Lane {
   static wire::Workload workload_of(const CellPlan& plan) {
     wire::Workload workload = base_workload(plan);
     workload.process = wire::ProcessRoot{kRootfsFd, kNetnsFd};
+    if (workload.inputs.has_value()) {
+      workload.inputs->image_fd = kInputsFd;
+    }
     return workload;
   }
 
@@ -240,6 +244,9 @@ class ProcessLane final : public Lane {
     options.fds = {{channel.theirs.get(), kControlFd},
                    {plan.image.rootfs_fd(), kRootfsFd},
                    {plan.network.netns_fd(), kNetnsFd}};
+    if (plan.inputs != nullptr) {
+      options.fds.emplace_back(plan.inputs->fd(), kInputsFd);
+    }
     options.namespaces = CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC;
     base::UniqueFd cgroup;
     if (auto v2 = plan.cgroup.open_v2(); v2.ok()) {

@@ -114,9 +114,21 @@ base::Status validate_network(const NetworkConfig& n) {
   return base::ok();
 }
 
+base::Status validate_inputs(const Workload& w) {
+  const Inputs& inputs = *w.inputs;
+  if (!is_below_root(inputs.device) || (!inputs.task && inputs.workspace_bytes == 0) ||
+      (inputs.workspace_bytes != 0 && inputs.workspace_bytes < kMinTmpfsBytes)) {
+    return invalid("inputs: a bad device, nothing to show, or no room in the workspace");
+  }
+  if (w.process && (inputs.image_fd <= 2 || inputs.image_fd == w.process->rootfs_fd || inputs.image_fd == w.process->netns_fd)) {
+    return invalid("inputs: bad descriptor number");
+  }
+  return base::ok();
+}
+
 enum Tag : std::uint16_t {
   kArgs = 1, kEnv, kCwd, kIds, kCapabilities, kFlags, kRlimits, kTerminal,  // of a process
-  kHostname, kRoot, kTmpfs, kFiles, kNetwork, kTimes, kRootfsDevice, kProcessRoot,
+  kHostname, kRoot, kTmpfs, kFiles, kNetwork, kTimes, kRootfsDevice, kProcessRoot, kInputs,
 };
 
 constexpr std::uint8_t kNoNewPrivileges = 1;
@@ -269,6 +281,16 @@ void decode_field(std::uint16_t tag, Reader& in, Workload& w) {
         w.process = ProcessRoot{static_cast<int>(in.u32()), static_cast<int>(in.u32())};
       }
       return;
+    case kInputs:
+      if (!in.at_end()) {
+        Inputs inputs;
+        inputs.device = in.text(kMaxPath);
+        inputs.image_fd = static_cast<int>(in.u32());
+        inputs.task = in.u8() != 0;
+        inputs.workspace_bytes = in.u64();
+        w.inputs = std::move(inputs);
+      }
+      return;
     default:
       decode_process_field(tag, in, w);
   }
@@ -347,6 +369,9 @@ base::Status validate(const Workload& w) {
   if (w.network) {
     CR_CHECK(validate_network(*w.network));
   }
+  if (w.inputs) {
+    CR_CHECK(validate_inputs(w));
+  }
   if (w.process) {
     if (w.process->rootfs_fd <= 2 || w.process->netns_fd <= 2 || w.process->rootfs_fd == w.process->netns_fd) {
       return invalid("process: bad descriptor numbers");
@@ -409,6 +434,14 @@ base::Result<base::Bytes> encode(const Workload& w) {
       f.u32(static_cast<std::uint32_t>(w.process->netns_fd));
     }
   });
+  out.field(kInputs, [&](Writer& f) {
+    if (w.inputs) {
+      f.text(w.inputs->device);
+      f.u32(static_cast<std::uint32_t>(w.inputs->image_fd));
+      f.u8(w.inputs->task ? 1 : 0);
+      f.u64(w.inputs->workspace_bytes);
+    }
+  });
   base::Bytes encoded = std::move(out).take();
   if (encoded.size() > kMaxWorkloadBytes) {
     return Error(Errc::kResourceExhausted, "workload: larger than 1 MiB");
@@ -421,7 +454,7 @@ base::Result<Workload> decode_workload(base::BytesView bytes) {
     return Error(Errc::kResourceExhausted, "workload: larger than 1 MiB");
   }
   Workload workload;
-  CR_CHECK(decode_fields(bytes, kProcessRoot, [&](std::uint16_t tag, Reader& in) { decode_field(tag, in, workload); }));
+  CR_CHECK(decode_fields(bytes, kInputs, [&](std::uint16_t tag, Reader& in) { decode_field(tag, in, workload); }));
   CR_CHECK(validate(workload));
   return workload;
 }

@@ -36,6 +36,7 @@ Workload full() {
   w.deadline_ms = 1234;
   w.grace_ms = 99;
   w.rootfs_device = "/dev/vdb";
+  w.inputs = Inputs{"/dev/vdc", -1, true, 1 << 20};
   return w;
 }
 
@@ -45,6 +46,7 @@ TEST_CASE("a workload comes back as it went, and each cut of it is refused") {
   Workload process;
   process.args = {"true"};
   process.process = ProcessRoot{4, 5};
+  process.inputs = Inputs{"/dev/vdb", 6, false, 4096};
   for (const Workload& workload : {full(), process}) {
     const auto encoded = encode(workload);
     REQUIRE(encoded.ok());
@@ -62,6 +64,9 @@ TEST_CASE("a workload comes back as it went, and each cut of it is refused") {
 
 TEST_CASE("values out of bounds are refused on both ends") {
   const std::vector<std::pair<const char*, std::function<void(Workload&)>>> rows = {
+      {"inputs that show nothing", [](Workload& w) { w.inputs = Inputs{.task = false, .workspace_bytes = 0}; }},
+      {"a workspace without room", [](Workload& w) { w.inputs = Inputs{.workspace_bytes = 100}; }},
+      {"inputs on no device", [](Workload& w) { w.inputs = Inputs{.device = "vdb", .task = true}; }},
       {"no args", [](Workload& w) { w.args.clear(); }},
       {"empty command", [](Workload& w) { w.args = {""}; }},
       {"NUL in an argument", [](Workload& w) { w.args.push_back(std::string("a\0b", 3)); }},
