@@ -55,7 +55,10 @@ Result<std::unique_ptr<Machine>> Machine::launch(Loop& loop, Children& children,
   base::SocketPair agent = CR_TRY(base::make_socket_pair(SOCK_STREAM));
   base::Pipe errors = CR_TRY(base::make_pipe());
   CR_CHECK(base::set_nonblocking(errors.read.get(), true));
-  const base::UniqueFd inputs = CR_TRY(empty_inputs());
+  base::UniqueFd no_inputs;
+  if (plan.inputs_fd < 0) {
+    no_inputs = CR_TRY(empty_inputs());
+  }
   const base::UniqueFd scratch = CR_TRY(scratch_disk(plan.scratch_dir));
 
   LaunchPlan launch;
@@ -73,7 +76,7 @@ Result<std::unique_ptr<Machine>> Machine::launch(Loop& loop, Children& children,
                 {plan.images->kernel.get(), kVmmKernel},
                 {plan.images->initrd.get(), kVmmInitrd},
                 {plan.rootfs_fd, kVmmRootfs},
-                {inputs.get(), kVmmInputs},
+                {plan.inputs_fd < 0 ? no_inputs.get() : plan.inputs_fd, kVmmInputs},
                 {scratch.get(), kVmmScratch}};
   if (plan.tap_fd >= 0) {
     launch.fds.emplace_back(plan.tap_fd, kVmmTap);

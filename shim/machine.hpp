@@ -30,6 +30,7 @@ struct MachinePlan {
   std::uint32_t uid = 0;
   const GuestImages* images = nullptr;  // borrowed for launch() only
   int rootfs_fd = -1;
+  int inputs_fd = -1;                   // an EROFS image; -1: an empty disk takes its place
   std::string scratch_dir;              // where the nameless scratch file lives
   std::uint64_t scratch_bytes = 0;      // what the guest may really write
   int netns_fd = -1;

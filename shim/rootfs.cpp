@@ -156,6 +156,19 @@ Result<RootfsBuild> start_build(const std::vector<RootfsMount>& mounts, const st
 
 }  // namespace
 
+Result<base::UniqueFd> open_image(const std::string& path) {
+  base::UniqueFd image =
+      CR_TRY(base::open_file(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK));
+  struct stat st {};
+  std::array<std::uint8_t, 4> magic{};
+  constexpr std::array<std::uint8_t, 4> kErofs{0xe2, 0xe1, 0xf5, 0xe0};  // EROFS_SUPER_MAGIC_V1, at offset 1024
+  if (::fstat(image.get(), &st) != 0 || !S_ISREG(st.st_mode) || st.st_size % 512 != 0 ||
+      ::pread(image.get(), magic.data(), magic.size(), 1024) != static_cast<ssize_t>(magic.size()) || magic != kErofs) {
+    return Error(Errc::kInvalidArgument, path + ": not an EROFS image in a regular file");
+  }
+  return image;
+}
+
 Result<std::variant<base::UniqueFd, RootfsBuild>> open_rootfs(const std::vector<RootfsMount>& mounts,
                                                               const std::string& bundle, const Config& config) {
   using Out = std::variant<base::UniqueFd, RootfsBuild>;
@@ -169,16 +182,7 @@ Result<std::variant<base::UniqueFd, RootfsBuild>> open_rootfs(const std::vector<
   if (mounts.size() != 1) {
     return Error(Errc::kInvalidArgument, "root file system: an erofs image stands alone");
   }
-  base::UniqueFd image =
-      CR_TRY(base::open_file(mounts.front().source, O_RDONLY | O_NOFOLLOW | O_NONBLOCK).context("root file system"));
-  struct stat st {};
-  std::array<std::uint8_t, 4> magic{};
-  constexpr std::array<std::uint8_t, 4> kErofs{0xe2, 0xe1, 0xf5, 0xe0};  // EROFS_SUPER_MAGIC_V1, at offset 1024
-  if (::fstat(image.get(), &st) != 0 || !S_ISREG(st.st_mode) || st.st_size % 512 != 0 ||
-      ::pread(image.get(), magic.data(), magic.size(), 1024) != static_cast<ssize_t>(magic.size()) || magic != kErofs) {
-    return Error(Errc::kInvalidArgument, "root file system: not an EROFS image in a regular file");
-  }
-  return Out(std::move(image));
+  return Out(CR_TRY(open_image(mounts.front().source).context("root file system")));
 }
 
 Result<base::UniqueFd> finish_build(RootfsBuild build, base::ExitStatus builder) {

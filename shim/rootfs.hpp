@@ -29,6 +29,9 @@ struct RootfsBuild {
   base::PidFd builder;
 };
 
+// An EROFS image in a regular file, for reading only. kInvalidArgument when it is something else.
+base::Result<base::UniqueFd> open_image(const std::string& path);
+
 // kInvalidArgument for mounts that make no root file system.
 base::Result<std::variant<base::UniqueFd, RootfsBuild>> open_rootfs(const std::vector<RootfsMount>& mounts,
                                                                     const std::string& bundle, const Config& config);

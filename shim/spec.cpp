@@ -150,7 +150,41 @@ Status read_tmpfs(SpecReader& mount, const std::string& destination, wire::Workl
   return base::ok();
 }
 
-Status read_mounts(SpecReader& spec, wire::Workload& workload) {
+Status read_inputs(SpecReader& mount, const std::string& destination, CellPlan& plan) {
+  const std::string source = CR_TRY(mount.text("source"));
+  if (source.empty() || source.front() != '/' || (!plan.inputs_path.empty() && plan.inputs_path != source)) {
+    return mount.bad("source", "not one absolute path for all inputs");
+  }
+  if (destination != "/task" && destination != "/workspace") {
+    return mount.bad("destination", "inputs stand at /task and /workspace");
+  }
+  plan.inputs_path = source;
+  if (!plan.workload.inputs) {
+    plan.workload.inputs.emplace();
+  }
+  wire::Inputs& inputs = *plan.workload.inputs;
+  if (destination == "/task" ? inputs.task : inputs.workspace_bytes != 0) {
+    return mount.bad("destination", "named twice");
+  }
+  inputs.task = inputs.task || destination == "/task";
+  for (const std::string& option : CR_TRY(mount.texts("options"))) {
+    if (destination == "/workspace" && option.starts_with("size=")) {
+      const std::optional<std::uint64_t> size = parse_size(std::string_view(option).substr(5));
+      if (!size.has_value() || *size < 4096) {
+        return mount.bad("options", "size of the inputs at /workspace");
+      }
+      inputs.workspace_bytes = *size;
+    } else if (option != (destination == "/task" ? "ro" : "rw") && option != "nosuid" && option != "nodev") {
+      return mount.unsupported("options", "inputs at " + destination + " with " + base::log::quoted(option, 32));
+    }
+  }
+  if (destination == "/workspace" && inputs.workspace_bytes == 0) {
+    return mount.bad("options", "the inputs at /workspace need a size");
+  }
+  return base::ok();
+}
+
+Status read_mounts(SpecReader& spec, CellPlan& plan) {
   // What every generator of OCI specs puts in, and cell-init makes by itself.
   constexpr std::array<std::pair<std::string_view, std::string_view>, 9> kStandard{{
       {"/proc", "proc"}, {"/dev", "tmpfs"}, {"/dev/pts", "devpts"}, {"/dev/shm", "tmpfs"}, {"/dev/mqueue", "mqueue"},
@@ -165,11 +199,16 @@ Status read_mounts(SpecReader& spec, wire::Workload& workload) {
       CR_CHECK(mount.done());
       continue;
     }
+    if (type == kInputsMountType) {
+      CR_CHECK(read_inputs(mount, destination, plan));
+      CR_CHECK(mount.done());
+      continue;
+    }
     if (type != "tmpfs") {
       return mount.unsupported("type", "a cell shares no folder with the host: " + base::log::quoted(type, 16) +
                                            " mount at " + base::log::quoted(destination));
     }
-    CR_CHECK(read_tmpfs(mount, destination, workload));
+    CR_CHECK(read_tmpfs(mount, destination, plan.workload));
     CR_CHECK(mount.done());
   }
   return base::ok();
@@ -282,7 +321,7 @@ Result<CellPlan> parse_spec(std::string_view config_json) {
   if (plan.workload.hostname.empty()) {
     plan.workload.hostname = "cell";
   }
-  CR_CHECK(read_mounts(spec, plan.workload));
+  CR_CHECK(read_mounts(spec, plan));
   CR_CHECK(read_linux(CR_TRY(spec.object("linux")), plan));
   CR_CHECK(spec.refuse({"hooks", "domainname", "solaris", "windows", "vm", "zos"}));
 

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "base/result.hpp"
 #include "shim/annotations.hpp"
@@ -13,6 +14,9 @@
 
 namespace cellrund::shim {
 
+// A mount of this type at /task or /workspace: `source` is an EROFS image with a folder of that name (wire::Inputs). One
+// image serves both. /workspace needs an option "size=", what may be written over it.
+inline constexpr std::string_view kInputsMountType = "cellrun.inputs";
 inline constexpr std::uint64_t kMebibyte = 1ULL << 20U;
 inline constexpr std::uint64_t kDefaultMemory = 256 * kMebibyte;
 inline constexpr std::uint64_t kLeastMemory = 96 * kMebibyte;
@@ -22,6 +26,7 @@ struct CellPlan {
   Annotations annotations;
   unsigned vcpus = 1;
   std::uint64_t memory_bytes = kDefaultMemory;
+  std::string inputs_path;  // an EROFS image for workload.inputs; empty: the cell's inputs disk is empty
   std::string netns_path;   // empty: a fresh, empty network namespace
   std::string cgroup_path;  // linux.cgroupsPath, absolute, normal form
 };

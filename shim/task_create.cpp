@@ -184,6 +184,10 @@ Status Task::launch() {
   if (plan_.annotations.outputs.has_value()) {
     outputs = CR_TRY(connect_outputs(plan_.annotations.outputs->socket));
   }
+  base::UniqueFd inputs;
+  if (!plan_.inputs_path.empty()) {
+    inputs = CR_TRY(open_image(plan_.inputs_path).context("inputs"));
+  }
   MachinePlan plan;
   plan.name = request_.id;
   plan.accel = accel_.accel;
@@ -193,6 +197,7 @@ Status Task::launch() {
   plan.uid = uid_.uid;
   plan.images = &*images_;
   plan.rootfs_fd = rootfs_.get();
+  plan.inputs_fd = inputs.get();
   plan.scratch_dir = config_.state_dir;
   plan.scratch_bytes = kScratchBytes;
   plan.netns_fd = netns_.get();

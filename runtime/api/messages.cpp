@@ -330,6 +330,13 @@ void put(pb::Request& out, const UseKillSwitch& m) {
   out.mutable_kill_switch()->set_action(kActions.at(static_cast<std::size_t>(m.action)));
 }
 void put(pb::Request& out, const Ping& /*m*/) { (void)out.mutable_ping(); }
+void put(pb::Request& out, const Upload& m) {
+  pb::UploadRequest& upload = *out.mutable_upload();
+  upload.set_digest(m.digest);
+  upload.set_size(m.size);
+  upload.set_offset(m.offset);
+  upload.set_data(m.data);
+}
 
 void put(pb::Response& out, const Failure& m) {
   pb::Error& error = *out.mutable_error();
@@ -397,6 +404,10 @@ void put(pb::Response& out, const KillSwitch& m) {
     line.set_network(job.network);
   }
 }
+void put(pb::Response& out, const Uploaded& m) {
+  out.mutable_upload()->set_received(m.received);
+  out.mutable_upload()->set_whole(m.whole);
+}
 void put(pb::Response& out, const Pong& m) {
   out.mutable_ping()->set_version(m.version);
   out.mutable_ping()->set_node_id(m.node_id);
@@ -436,6 +447,7 @@ Failure failure_from(const model::Refusal& refusal, std::string uid) {
       failure.code = Errc::kUnavailable;
       failure.retryable = true;
       break;
+    case Reason::kInputsNotFound: failure.code = Errc::kNotFound; break;
     case Reason::kReplayed: failure.code = Errc::kAlreadyExists; break;
     case Reason::kLaneUnavailable: case Reason::kExpired: case Reason::kNotYetValid: case Reason::kWrongAudience:
     case Reason::kKillSwitchEngaged:
@@ -479,6 +491,10 @@ base::Result<Request> decode_request(base::BytesView bytes) {
                                                          : KillSwitchAction::kStatus});
     }
     case pb::Request::kPing: return Request(Ping{});
+    case pb::Request::kUpload: {
+      pb::UploadRequest& upload = *in.mutable_upload();
+      return Request(Upload{upload.digest(), upload.size(), upload.offset(), std::move(*upload.mutable_data())});
+    }
     case pb::Request::CALL_NOT_SET: break;
   }
   return malformed<Request>("it holds no call that this version knows");
@@ -533,6 +549,7 @@ base::Result<Response> decode_response(base::BytesView bytes) {
       return Response(std::move(reply));
     }
     case pb::Response::kPing: return Response(Pong{in.ping().version(), in.ping().node_id()});
+    case pb::Response::kUpload: return Response(Uploaded{in.upload().received(), in.upload().whole()});
     case pb::Response::RESULT_NOT_SET: break;
   }
   return malformed<Response>("it holds no result that this version knows");

@@ -60,9 +60,16 @@ struct UseKillSwitch {
   KillSwitchAction action = KillSwitchAction::kStatus;
 };
 struct Ping {};
+struct Upload {
+  std::string digest;
+  std::uint64_t size = 0, offset = 0;
+  std::string data;
+};
+// Of `data`, so that a request with its framing stays below kMaxRequestBytes.
+inline constexpr std::size_t kMaxUploadPiece = std::size_t{512} << 10U;
 using Request =
     std::variant<Submit, Get, List, Watch, Logs, Cancel, GetEvidence, GetFlows, GetOutputs, ReadOutput, GetCapacity, SetDraining,
-                 UseKillSwitch, Ping>;
+                 UseKillSwitch, Ping, Upload>;
 
 // {code, reason, message, hint, retryable, field, uid} of cellrun(1).
 struct Failure {
@@ -137,12 +144,16 @@ struct KillSwitch {
   bool engaged = false;
   std::vector<Job> jobs;
 };
+struct Uploaded {
+  std::uint64_t received = 0;
+  bool whole = false;
+};
 struct Pong {
   std::string version, node_id;
 };
 using Response =
     std::variant<Failure, Submitted, Job, JobList, LogChunk, End, Ack, EvidenceEnvelope, Flows, Outputs, OutputChunk, Capacity,
-                 KillSwitch, Pong>;
+                 KillSwitch, Pong, Uploaded>;
 
 [[nodiscard]] std::string encode(const Request& request);
 [[nodiscard]] std::string encode(const Response& response);

@@ -64,6 +64,7 @@ struct CellPlan {
   const model::CellName& name;
   const model::AdmittedJob& job;
   const model::PreparedImage& image;
+  const model::PreparedInputs* inputs;  // null: the spec names none
   const netpolicy::NetworkedCell& network;
   const host::Cgroup& cgroup;
   Process process;

@@ -335,6 +335,11 @@ class MicrovmLane final : public Lane {
     if (auto image = base::file_id(plan.image.rootfs_fd()); image.ok()) {
       box.images.push_back(*image);
     }
+    if (plan.inputs != nullptr) {
+      if (auto image = base::file_id(plan.inputs->fd()); image.ok()) {
+        box.images.push_back(*image);
+      }
+    }
     box.kvm = !options_.emulated;
     return box;
   }

@@ -25,6 +25,7 @@ constexpr int kControlFd = 3;
 constexpr int kRootfsFd = 4;
 constexpr int kNetnsFd = 5;
 constexpr int kOutputsFd = 6;
+constexpr int kInputsFd = 7;
 constexpr const char* kRole = "cell-init";
 
 class ProcessCell final : public RunningCell {
@@ -231,6 +232,9 @@ class ProcessLane final : public Lane {
   static wire::Workload workload_of(const CellPlan& plan) {
     wire::Workload workload = base_workload(plan);
     workload.process = wire::ProcessRoot{kRootfsFd, kNetnsFd, workload.outputs ? kOutputsFd : -1};
+    if (workload.inputs.has_value()) {
+      workload.inputs->image_fd = kInputsFd;
+    }
     return workload;
   }
 
@@ -246,6 +250,9 @@ class ProcessLane final : public Lane {
     if (plan.job.spec().volumes.outputs.has_value()) {
       outputs = CR_TRY(connect_outputs(plan.folder));
       options.fds.emplace_back(outputs.get(), kOutputsFd);
+    }
+    if (plan.inputs != nullptr) {
+      options.fds.emplace_back(plan.inputs->fd(), kInputsFd);
     }
     options.namespaces = CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC;
     base::UniqueFd cgroup;

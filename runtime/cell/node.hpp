@@ -14,6 +14,7 @@
 #include "base/file.hpp"
 #include "base/result.hpp"
 #include "cell/output_store.hpp"
+#include "image/input_store.hpp"
 #include "model/evidence.hpp"
 #include "model/outcome.hpp"
 
@@ -93,6 +94,9 @@ class Node {
                                                                       const model::PeerFacts& peer) = 0;
   // Why nothing can be accepted or closed any more, which only a restart of the daemon ends; nullopt while all is well.
   virtual std::optional<base::Error> stopped() = 0;
+  // An archive with files of jobs that this peer is about to submit. See image/input_store.hpp.
+  virtual base::Result<std::optional<image::InputStore::Upload>> begin_upload(const std::string& digest, std::uint64_t size,
+                                                                              std::uint32_t peer_uid) = 0;
   // Above the peer's refusal budget the server closes the connection and reports how many it dropped; one record a
   // minute seals the sum.
   virtual void count_dropped(std::uint32_t peer_uid, std::uint64_t submissions) = 0;

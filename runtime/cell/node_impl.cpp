@@ -167,6 +167,15 @@ NodeImpl::SubmitResult NodeImpl::accept(model::AdmittedJob job, base::BytesView 
     return refuse({Reason::kLaneUnavailable, "the lane is not running on this node", "cellrun capacity lists the lanes", "spec.lane"},
                   std::move(request));
   }
+  std::optional<image::InputStore::Pin> inputs;
+  if (const auto plan = inputs_of(spec); plan.has_value()) {
+    auto pinned = services_.inputs.pin(plan->archives(), {plan->image_name()});
+    if (!pinned.ok()) {
+      return refuse({Reason::kInputsNotFound, "the job's files: " + pinned.error().message(),
+                     "cellrun submit --task PATH --workspace PATH uploads them with the job", "spec.volumes"}, std::move(request));
+    }
+    inputs.emplace(std::move(pinned).value());
+  }
   const base::Deadline start_by = base::Deadline::after(spec.start_deadline);
   auto place = services_.capacity.enter(
       {.cpu_millis = spec.limits.cpu_millis, .memory_bytes = spec.limits.memory_bytes + lane->second->memory_overhead()});
@@ -221,7 +230,8 @@ NodeImpl::SubmitResult NodeImpl::accept(model::AdmittedJob job, base::BytesView 
   }
   auto held = threads_.lock();
   (*held)[uid].thread = std::jthread(
-      [this, uid, ttl, ticket = JobTicket{std::move(job), std::move(place).value(), cancel, std::move(evidence), start_by}]() mutable {
+      [this, uid, ttl, ticket = JobTicket{std::move(job), std::move(place).value(), cancel, std::move(evidence), start_by,
+                                          std::move(inputs)}]() mutable {
         run_cell(services_, std::move(ticket));
         if (const auto ended = services_.table.get(uid); ended.has_value() && ended->closed) {
           expiry_.closed(uid, base::WallTime::now(), ttl);
@@ -313,6 +323,9 @@ void NodeImpl::housekeeping(const std::stop_token& stop) {
       seal_dropped(peer, count);
     }
     join_finished();
+    if (auto collected = services_.inputs.collect(); !collected.ok()) {
+      base::log::warn("step=collect-inputs error=" + base::log::quoted(collected.error().message()) + ", ignoring");
+    }
   }
 }
 

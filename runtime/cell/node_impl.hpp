@@ -36,6 +36,10 @@ class NodeImpl final : public Node {
 
   base::Result<std::variant<Accepted, model::Refusal>> submit(base::BytesView envelope,
                                                               const model::PeerFacts& peer) override;
+  base::Result<std::optional<image::InputStore::Upload>> begin_upload(const std::string& digest, std::uint64_t size,
+                                                                      std::uint32_t peer_uid) override {
+    return services_.inputs.begin(digest, size, peer_uid);
+  }
   std::optional<base::Error> stopped() override;
   void count_dropped(std::uint32_t peer_uid, std::uint64_t submissions) override;
   std::optional<JobView> get(const std::string& uid, Viewer viewer) override;

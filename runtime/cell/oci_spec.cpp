@@ -52,6 +52,17 @@ std::string oci_spec(const CellPlan& plan, std::uint32_t vmm_uid) {
                            {"nosuid", "nodev", "mode=1777", "size=" + std::to_string(spec.volumes.scratch_bytes)}));
   }
 
+  // One image, opened by the shim as it opens the root file system's, and given to the VMM as a descriptor.
+  const auto inputs = [&](const char* destination, Array options) {
+    return Object{{"destination", destination}, {"type", kInputsMountType}, {"source", plan.inputs->path()}, {"options", std::move(options)}};
+  };
+  if (plan.inputs != nullptr && spec.volumes.task.has_value()) {
+    mounts.emplace_back(inputs("/task", {"ro", "nosuid", "nodev"}));
+  }
+  if (plan.inputs != nullptr && spec.volumes.workspace_seed.has_value()) {
+    mounts.emplace_back(inputs("/workspace", {"rw", "nosuid", "nodev", "size=" + std::to_string(spec.volumes.scratch_bytes)}));
+  }
+
   constexpr std::int64_t kCpuPeriodUs = 100'000;
   Object resources{
       {"memory", Object{{"limit", spec.limits.memory_bytes}}},

@@ -17,6 +17,9 @@ inline constexpr const char* kAnnotationVmmUid = "dev.cellrun.vmm-uid";
 inline constexpr const char* kAnnotationNetwork = "dev.cellrun.network";
 inline constexpr const char* kAnnotationOutputs = "dev.cellrun.outputs";
 
+// The mount type by which our shim takes the image with the job's files.
+inline constexpr const char* kInputsMountType = "cellrun.inputs";
+
 // JSON text. `vmm_uid` is the host uid that the cell's VMM runs as.
 [[nodiscard]] std::string oci_spec(const CellPlan& plan, std::uint32_t vmm_uid);
 

@@ -62,6 +62,7 @@ class LogSink final : public OutputSink {
 struct Live {
   std::optional<host::Cgroup> cgroup;
   std::optional<model::PreparedImage> image;
+  std::optional<model::PreparedInputs> inputs;
   std::optional<netpolicy::NetworkedCell> network;
   std::unique_ptr<model::Journal> journal;
   std::unique_ptr<OutputCollector> outputs;
@@ -141,6 +142,7 @@ class Cell {
     record_.facts().image = model::ImageFacts{.ref = live.image->ref().text(),
                                               .digest = live.image->ref().digest,
                                               .rootfs_digest = live.image->rootfs_digest()};
+    CR_CHECK(prepare_inputs(live));
     auto process = image::resolve_process(live.image->config(), spec_.container);
     if (!process.ok()) {
       return failure(Reason::kImageInvalid, process.error().message());
@@ -180,6 +182,7 @@ class Cell {
     CellPlan plan{.name = name_,
                   .job = ticket_.job,
                   .image = *live.image,
+                  .inputs = live.inputs.has_value() ? &*live.inputs : nullptr,
                   .network = *live.network,
                   .cgroup = *live.cgroup,
                   .process = {process->args, process->env, process->cwd},
@@ -196,6 +199,25 @@ class Cell {
     live.cell = std::move(started).value();
     record_.facts().lane = live.cell->facts();
     record_.enter(State::kRunning, "START sent");
+    return base::Unit{};
+  }
+
+  base::Result<base::Unit, Outcome> prepare_inputs(Live& live) {
+    const auto plan = inputs_of(spec_);
+    if (!plan.has_value()) {
+      return base::Unit{};
+    }
+    auto inputs = services_.images.prepare_inputs(*plan, services_.inputs, {ticket_.start_by, ticket_.cancel->stop()});
+    if (!inputs.ok()) {
+      if (ticket_.cancel->raised()) {
+        return failure(reason_of(ticket_.cancel->cause()), "cancelled while its inputs were prepared");
+      }
+      return failure(inputs.error().reason, inputs.error().message);
+    }
+    live.inputs = std::move(inputs).value();
+    record_.facts().inputs = model::InputFacts{.task = plan->task.value_or(""),
+                                               .workspace = plan->workspace.value_or(""),
+                                               .image_digest = live.inputs->digest()};
     return base::Unit{};
   }
 
@@ -373,6 +395,16 @@ class Cell {
 };
 
 }  // namespace
+
+std::optional<image::InputsPlan> inputs_of(const model::JobSpec& spec) {
+  if (!spec.volumes.task.has_value() && !spec.volumes.workspace_seed.has_value()) {
+    return std::nullopt;
+  }
+  return image::InputsPlan{.task = spec.volumes.task,
+                           .workspace = spec.volumes.workspace_seed,
+                           .uid = spec.container.security.run_as_user,
+                           .gid = spec.container.security.run_as_group};
+}
 
 void run_cell(Services& services, JobTicket ticket) { Cell(services, ticket).run(); }
 

@@ -13,6 +13,7 @@
 #include "crypto/keys.hpp"
 #include "host/cgroup.hpp"
 #include "image/content_store.hpp"
+#include "image/input_store.hpp"
 #include "image/preparer.hpp"
 #include "ledger/ledger.hpp"
 #include "model/evidence.hpp"
@@ -46,6 +47,7 @@ struct Services {
   Watchdog& watchdog;
   image::Preparer& images;
   image::ContentStore& content;
+  image::InputStore& inputs;
   const netpolicy::Router& router;
   const host::CgroupTree& cgroups;
   containerd::Client* containerd;  // never null while a lane or the image store needs it

@@ -22,6 +22,11 @@ wire::Workload base_workload(const CellPlan& plan) {
   if (spec.volumes.scratch_bytes > 0) {
     out.tmpfs.push_back({"/scratch", spec.volumes.scratch_bytes, 01777});
   }
+  if (plan.inputs != nullptr) {
+    // What is written to /workspace lies in memory, as what is written to /scratch does: each at most so much.
+    out.inputs = wire::Inputs{.task = spec.volumes.task.has_value(),
+                              .workspace_bytes = spec.volumes.workspace_seed.has_value() ? spec.volumes.scratch_bytes : 0};
+  }
   const netpolicy::CellInterface& nic = plan.network.interface();
   wire::NetworkConfig network;
   network.mac = nic.mac;

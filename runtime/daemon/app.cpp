@@ -129,6 +129,7 @@ struct App::Parts {
   std::optional<containerd::Client> client;
   std::unique_ptr<image::ContentStore> content;
   std::unique_ptr<image::Preparer> images;
+  std::unique_ptr<image::InputStore> inputs;
   std::optional<netpolicy::Router> router;
   std::optional<host::CgroupTree> cgroups;
   std::unique_ptr<admit::CapacityPool> capacity;
@@ -183,6 +184,12 @@ base::Status App::Parts::start_containerd() {
     CR_CHECK(client->ensure_namespace(containerd::Call(Deadline::after(containerd::kMutateTimeout))));
   }
   content = std::make_unique<image::ContainerdStore>(*client);
+  const auto bytes = [](std::int64_t value) { return static_cast<std::uint64_t>(value); };
+  inputs = CR_TRY(image::InputStore::create({.dir = config.paths.state + "/inputs",
+                                             .max_archive_bytes = bytes(config.inputs.max_archive_bytes),
+                                             .max_peer_bytes = bytes(config.inputs.max_peer_bytes),
+                                             .max_bytes = bytes(config.inputs.max_bytes),
+                                             .keep = std::chrono::seconds(config.inputs.keep_seconds)}));
   images = CR_TRY(image::Preparer::create(
       {.images_dir = config.paths.state + "/images", .unpack_program = config.paths.shim + "/cellrun-unpack"}));
   return base::ok();
@@ -231,6 +238,7 @@ base::Status App::Parts::make_services() {
                                   .watchdog = *watchdog,
                                   .images = *images,
                                   .content = *content,
+                                  .inputs = *inputs,
                                   .router = *router,
                                   .cgroups = *cgroups,
                                   .containerd = &*client,

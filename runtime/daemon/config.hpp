@@ -72,6 +72,12 @@ struct Config {
     std::int64_t frame_seconds = 5;             // from the first byte of a request to its last
     std::int64_t send_seconds = 10;             // for a peer to take one response
   } limits;
+  struct Inputs {  // archives for /task and /workspace, see image/input_store.hpp
+    std::int64_t max_archive_bytes = 256LL << 20U;
+    std::int64_t max_peer_bytes = 1LL << 30U;
+    std::int64_t max_bytes = 4LL << 30U;
+    std::int64_t keep_seconds = 7 * 86400;
+  } inputs;
   struct Log {
     std::string level = "info";  // debug | info | warn | error
   } log;

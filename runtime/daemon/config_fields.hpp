@@ -110,6 +110,15 @@ void visit_fields(ConfigT& c, Visitor&& v) {
     NumberRule{1, 300});
   v(Field{"limits", "send_seconds", "for a peer to take one response"}, c.limits.send_seconds, NumberRule{1, 300});
 
+  constexpr std::int64_t kLargest = std::int64_t{1} << 46U;  // 64 TiB
+  v(Field{"inputs", "max_archive_bytes", "of one archive for /task or /workspace"}, c.inputs.max_archive_bytes,
+    NumberRule{4096, std::int64_t{1} << 36U});
+  v(Field{"inputs", "max_peer_bytes", "of one peer uid's archives that are kept"}, c.inputs.max_peer_bytes, NumberRule{4096, kLargest});
+  v(Field{"inputs", "max_bytes", "of all archives and the images made of them; the longest unused go first"}, c.inputs.max_bytes,
+    NumberRule{4096, kLargest});
+  v(Field{"inputs", "keep_seconds", "an archive that no job has named for so long goes"}, c.inputs.keep_seconds,
+    NumberRule{60, 366LL * 86400});
+
   v(Field{"log", "level", "of the daemon's log on stderr"}, c.log.level, choice({"debug", "info", "warn", "error"}));
 }
 

@@ -23,6 +23,8 @@ using base::Error;
 constexpr std::size_t kUidLength = 36;
 constexpr std::size_t kLogChunkBytes = 64UL * 1024;
 constexpr std::size_t kOutputChunkBytes = 256UL * 1024;
+// From the first piece of an archive to the last: what is not whole by then holds its room no longer.
+constexpr base::Nanoseconds kUploadBudget = std::chrono::minutes(10);
 constexpr std::uint32_t kDefaultListLimit = 100;
 constexpr std::uint32_t kMaxListLimit = 1000;
 // How long a followed job may be quiet before the peer and the stop flag are looked at again.
@@ -81,6 +83,9 @@ void Session::run() {
 }
 
 Session::Next Session::handle(const api::Request& request) {
+  if (!std::holds_alternative<api::Upload>(request)) {
+    upload_.reset();
+  }
   return std::visit([this](const auto& call) { return on(call); }, request);
 }
 
@@ -428,6 +433,41 @@ Session::Next Session::on(const api::UseKillSwitch& request) {
     out.jobs.push_back({std::move(job.uid), std::move(job.name), job.state, std::move(job.network)});
   }
   return answer(out);
+}
+
+Session::Next Session::on(const api::Upload& request) {
+  const bool goes_on = upload_ && upload_->upload.digest() == request.digest && upload_->upload.received() == request.offset;
+  if (request.offset == 0 && !goes_on) {
+    upload_.reset();
+    auto begun = context_.node.begin_upload(request.digest, request.size, peer_.uid);
+    if (!begun.ok()) {
+      return fail(std::move(begun).error().context("upload"));
+    }
+    if (!begun->has_value()) {
+      return answer(api::Uploaded{request.size, true});
+    }
+    upload_.emplace(OpenUpload{std::move(**begun), base::Deadline::after(kUploadBudget)});
+  }
+  if (!upload_ || upload_->upload.digest() != request.digest || upload_->upload.received() != request.offset) {
+    upload_.reset();
+    return fail(Error(Errc::kInvalidArgument, "upload: a piece that continues no upload of this connection"));
+  }
+  const auto take = [&]() -> base::Status {
+    if (upload_->until.expired()) {
+      return Error(Errc::kDeadlineExceeded, "inputs: the archive took longer than ten minutes");
+    }
+    CR_CHECK(upload_->upload.append(base::as_bytes(request.data)));
+    return upload_->upload.whole() ? upload_->upload.finish() : base::ok();
+  };
+  if (auto taken = take(); !taken.ok()) {
+    upload_.reset();
+    return fail(std::move(taken).error().context("upload"));
+  }
+  const api::Uploaded reply{upload_->upload.received(), upload_->upload.whole()};
+  if (reply.whole) {
+    upload_.reset();
+  }
+  return answer(reply);
 }
 
 Session::Next Session::on(const api::Ping& /*request*/) {

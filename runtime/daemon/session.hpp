@@ -55,6 +55,7 @@ class Session {
   Next on(const api::SetDraining& request);
   Next on(const api::UseKillSwitch& request);
   Next on(const api::Ping& request);
+  Next on(const api::Upload& request);
 
   Next answer(const api::Response& response);
   Next fail(const base::Error& error, const std::string& uid = {});
@@ -73,6 +74,11 @@ class Session {
   int fd_;
   model::PeerFacts peer_;
   Door door_;
+  struct OpenUpload {
+    image::InputStore::Upload upload;
+    base::Deadline until;
+  };
+  std::optional<OpenUpload> upload_;
 };
 
 }  // namespace cellrund::daemon

@@ -61,6 +61,14 @@ json::Object image(Writer& w, const model::ImageFacts& facts) {
   return out;
 }
 
+json::Object inputs(Writer& w, const model::InputFacts& facts) {
+  json::Object out;
+  w.put(out, "task", facts.task);
+  w.put(out, "workspace", facts.workspace);
+  w.put(out, "imageDigest", facts.image_digest);
+  return out;
+}
+
 json::Object vmm(Writer& w, const model::VmmFacts& facts) {
   json::Object out;
   w.put(out, "path", facts.path);
@@ -356,6 +364,9 @@ json::Object predicate(Writer& w, const model::Evidence& facts) {
   json::Object out{{"node", node(w, facts.node)}, {"request", request(w, facts.request)}};
   if (facts.image.has_value()) {
     out.set("image", image(w, *facts.image));
+  }
+  if (facts.inputs.has_value()) {
+    out.set("inputs", inputs(w, *facts.inputs));
   }
   if (facts.lane.has_value()) {
     out.set("lane", lane(w, *facts.lane));

@@ -182,6 +182,11 @@ void show_where(Page& page, View p) {
   if (const std::string ref = p["image"]["ref"].text(); !ref.empty()) {
     page.line("image", ref);
   }
+  for (const char* which : {"task", "workspace"}) {
+    if (const std::string digest = p["inputs"][which].text(); !digest.empty()) {
+      page.line(which, digest);
+    }
+  }
   for (const std::string_view which : {"requested", "enforced", "overhead", "peak"}) {
     const View limits = p["resources"][which];
     std::string text;

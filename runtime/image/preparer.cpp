@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <charconv>
 #include <condition_variable>
+#include <functional>
 #include <map>
 #include <set>
 #include <stop_token>
@@ -13,6 +14,8 @@
 #include "base/file.hpp"
 #include "base/guarded.hpp"
 #include "crypto/digest.hpp"
+#include "image/erofs_builder.hpp"
+#include "image/inputs_builder.hpp"
 #include "image/oci.hpp"
 #include "image/rootfs_builder.hpp"
 #include "image/rootfs_cache.hpp"
@@ -72,21 +75,51 @@ class Preparer::Work {
   explicit Work(PreparerOptions options) : options_(std::move(options)) {}
   [[nodiscard]] const std::string& images_dir() const noexcept { return options_.images_dir; }
 
-  Result<OpenImage, ImageFailure> get(const model::ImageRef& ref, ContentStore& store, const Until& until) {
+  // One file: where it is kept, how it is made, and what has to be asked before a cached one may be used.
+  struct Wanted {
+    std::string dir, name;  // rootfs_file(dir, name)
+    std::string what;       // for messages
+    Reason host_failure;
+    std::function<Result<CachedImage, ImageFailure>(const PreparerOptions& bounded)> make;
+    std::function<Result<base::Unit, ImageFailure>(CachedImage& cached)> confirm;
+  };
+
+  Result<OpenImage, ImageFailure> image(const model::ImageRef& ref, ContentStore& store, const Until& until) {
     if (!crypto::is_digest_text(ref.digest)) {
       return ImageFailure{Reason::kImageInvalid, "the image reference has no sha256 digest"};
     }
+    return get({.dir = options_.images_dir,
+                .name = ref.digest,
+                .what = "image " + ref.digest,
+                .host_failure = Reason::kImagePullFailed,
+                .make = [&](const PreparerOptions& bounded) { return build_rootfs(bounded, ref, store, until); },
+                // The bytes are pinned by digest, but the name is a claim of the job until the store has confirmed it.
+                .confirm = [&](CachedImage& cached) { return confirm_name(ref, cached, store, until); }},
+               until);
+  }
+
+  Result<OpenImage, ImageFailure> inputs(const InputsPlan& plan, InputStore& store, const Until& until) {
+    return get({.dir = store.images_dir(),
+                .name = plan.image_name(),
+                .what = "the inputs",
+                .host_failure = Reason::kCreateContainerError,
+                .make = [&](const PreparerOptions& bounded) { return build_inputs(bounded, plan, store, until); },
+                .confirm = [](CachedImage& /*cached*/) -> Result<base::Unit, ImageFailure> { return base::Unit{}; }},
+               until);
+  }
+
+ private:
+  Result<OpenImage, ImageFailure> get(const Wanted& wanted, const Until& until) {
     // Whoever waits for another job's work looks up when it is stopped. Destroyed without the lock, which the call takes.
     const std::stop_callback stop(until.stop, [this] {
       (void)state_.lock();  // a waiter is either before its look at `until` or already in the wait
       changed_.notify_all();
     });
-    CR_CHECK(begin(ref.digest, until));
-    const Turn turn(*this, ref.digest);
-    return get_alone(ref, store, until);
+    CR_CHECK(begin(wanted, until));
+    const Turn turn(*this, wanted.name);
+    return get_alone(wanted, until);
   }
 
- private:
   struct State {
     std::set<std::string> busy;                   // digests that one thread works on
     std::map<std::string, FileVersion> verified;  // files whose bytes were hashed by this process
@@ -108,19 +141,19 @@ class Preparer::Work {
     std::string digest_;
   };
 
-  static Reason reason_of_end(const Until& until) {
-    return until.stopped() ? Reason::kImagePullFailed : Reason::kStartDeadlineExceeded;
+  static Reason reason_of_end(const Wanted& wanted, const Until& until) {
+    return until.stopped() ? wanted.host_failure : Reason::kStartDeadlineExceeded;
   }
 
-  Result<base::Unit, ImageFailure> begin(const std::string& digest, const Until& until) {
+  Result<base::Unit, ImageFailure> begin(const Wanted& wanted, const Until& until) {
     auto state = state_.lock();
-    while (state->busy.contains(digest)) {
+    while (state->busy.contains(wanted.name)) {
       if (until.stopped() || until.deadline.expired()) {
-        return ImageFailure{reason_of_end(until), "image " + digest + " is still being prepared for another job"};
+        return ImageFailure{reason_of_end(wanted, until), wanted.what + " is still being prepared for another job"};
       }
       state.wait(changed_, until.deadline);
     }
-    state->busy.insert(digest);
+    state->busy.insert(wanted.name);
     return base::Unit{};
   }
 
@@ -130,12 +163,12 @@ class Preparer::Work {
   }
 
   // One box at a time: its tree lives in memory, and the share that it may take is computed from what is free now.
-  Result<base::Unit, ImageFailure> build(const model::ImageRef& ref, ContentStore& store, const Until& until) {
+  Result<base::Unit, ImageFailure> build(const Wanted& wanted, const Until& until) {
     {
       auto state = state_.lock();
       while (state->building) {
         if (until.stopped() || until.deadline.expired()) {
-          return ImageFailure{reason_of_end(until), "image " + ref.digest + " waits for another one to be prepared"};
+          return ImageFailure{reason_of_end(wanted, until), wanted.what + " waits for another image to be prepared"};
         }
         state.wait(changed_, until.deadline);
       }
@@ -146,7 +179,7 @@ class Preparer::Work {
     const std::uint64_t available = available_memory();
     bounded.max_image_bytes = std::min(options_.max_image_bytes, available / 2);
     bounded.max_entries = std::min(options_.max_entries, available / 4 / kBytesPerEntry);
-    auto built = build_rootfs(bounded, ref, store, until);
+    auto built = wanted.make(bounded);
     state_.lock()->building = false;
     changed_.notify_all();
     if (!built.ok()) {
@@ -155,31 +188,30 @@ class Preparer::Work {
     return base::Unit{};
   }
 
-  Result<OpenImage, ImageFailure> get_alone(const model::ImageRef& ref, ContentStore& store, const Until& until) {
-    auto cached = open_cached(ref.digest);
+  Result<OpenImage, ImageFailure> get_alone(const Wanted& wanted, const Until& until) {
+    auto cached = open_cached(wanted.dir, wanted.name);
     if (!cached.ok()) {
-      return image_failure(cached.error(), Reason::kImagePullFailed);
+      return image_failure(cached.error(), wanted.host_failure);
     }
     if (cached->has_value()) {
-      // The bytes are pinned by digest, but the name is a claim of the job until the store has confirmed it.
-      CR_CHECK(confirm_name(ref, (*cached)->image, store, until));
+      CR_CHECK(wanted.confirm((*cached)->image));
       return std::move(**cached);
     }
-    CR_CHECK(build(ref, store, until));
-    auto built = open_cached(ref.digest);
+    CR_CHECK(build(wanted, until));
+    auto built = open_cached(wanted.dir, wanted.name);
     if (!built.ok() || !built->has_value()) {
-      return ImageFailure{Reason::kImagePullFailed, "image " + ref.digest + " vanished after it was prepared"};
+      return ImageFailure{wanted.host_failure, wanted.what + " vanished after it was prepared"};
     }
     return std::move(**built);
   }
 
   // nullopt: it has to be made (again). Hashes the file when this process has not seen this version of it yet.
-  Result<std::optional<OpenImage>> open_cached(const std::string& digest) {
-    std::optional<CachedImage> image = CR_TRY(load_cached(options_.images_dir, digest));
+  Result<std::optional<OpenImage>> open_cached(const std::string& dir, const std::string& digest) {
+    std::optional<CachedImage> image = CR_TRY(load_cached(dir, digest));
     if (!image.has_value()) {
       return std::optional<OpenImage>();
     }
-    auto fd = base::open_file(rootfs_file(options_.images_dir, digest), O_RDONLY | O_NOFOLLOW);
+    auto fd = base::open_file(rootfs_file(dir, digest), O_RDONLY | O_NOFOLLOW);
     if (!fd.ok()) {
       return fd.error().code() == Errc::kNotFound ? Result<std::optional<OpenImage>>(std::nullopt)
                                                   : Result<std::optional<OpenImage>>(std::move(fd).error());
@@ -241,9 +273,16 @@ Result<std::unique_ptr<Preparer>> Preparer::create(PreparerOptions options) {
 
 Result<model::PreparedImage, ImageFailure> Preparer::prepare(const model::ImageRef& ref, ContentStore& store,
                                                              const Until& until) {
-  OpenImage open = CR_TRY(work_->get(ref, store, until));
+  OpenImage open = CR_TRY(work_->image(ref, store, until));
   return model::PreparedImage(ref, std::move(open.image.config), rootfs_file(work_->images_dir(), ref.digest),
                               std::move(open.image.rootfs_digest), std::move(open.rootfs));
+}
+
+Result<model::PreparedInputs, ImageFailure> Preparer::prepare_inputs(const InputsPlan& plan, InputStore& store,
+                                                                     const Until& until) {
+  OpenImage open = CR_TRY(work_->inputs(plan, store, until));
+  return model::PreparedInputs(rootfs_file(store.images_dir(), plan.image_name()), std::move(open.image.rootfs_digest),
+                               std::move(open.rootfs));
 }
 
 }  // namespace cellrund::image

@@ -7,22 +7,35 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "base/clock.hpp"
 #include "base/result.hpp"
 #include "host/box.hpp"
 #include "image/content_store.hpp"
+#include "image/input_store.hpp"
 #include "model/outcome.hpp"
 #include "model/stages.hpp"
 
 namespace cellrund::image {
 
 // Why an image cannot be used: ImageNotFound, ImagePullFailed (the store or this host failed), ImageInvalid,
-// ImageDigestMismatch or StartDeadlineExceeded.
+// ImageDigestMismatch or StartDeadlineExceeded. Of inputs: InputsInvalid, InputsDigestMismatch, CreateContainerError (this
+// host failed) or StartDeadlineExceeded.
 struct ImageFailure {
   model::Reason reason = model::Reason::kImageInvalid;
   std::string message;
+};
+
+// Which archives a job has at /task and under /workspace (at least one), and whose they are to be in its cell.
+struct InputsPlan {
+  std::optional<std::string> task, workspace;  // "sha256:<64 hex>"
+  std::uint32_t uid = 0, gid = 0;
+  [[nodiscard]] std::vector<std::string> archives() const;
+  // "sha256:<64 hex>" over all of that: one image serves all jobs of one plan.
+  [[nodiscard]] std::string image_name() const;
 };
 
 struct PreparerOptions {
@@ -49,6 +62,11 @@ class Preparer {
   // A stop ends it within moments, whatever it is doing; the failure then has no reason of its own (ImagePullFailed).
   base::Result<model::PreparedImage, ImageFailure> prepare(const model::ImageRef& ref, ContentStore& store,
                                                            const base::Until& until);
+
+  // The same for a job's files, which the store has (and its pin keeps). Their archives are hashed before they are unpacked;
+  // one whose bytes do not have their digest is discarded.
+  base::Result<model::PreparedInputs, ImageFailure> prepare_inputs(const InputsPlan& plan, InputStore& store,
+                                                                   const base::Until& until);
 
  private:
   class Work;

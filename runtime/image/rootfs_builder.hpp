@@ -15,11 +15,4 @@ namespace cellrund::image {
 base::Result<CachedImage, ImageFailure> build_rootfs(const PreparerOptions& options, const model::ImageRef& ref,
                                                      ContentStore& store, const base::Until& until);
 
-// What an interrupted build leaves behind, in a folder that no build uses at the moment.
-base::Status remove_unfinished(const std::string& images_dir);
-
-// Error → ImageFailure: a deadline is StartDeadlineExceeded whatever was going on, a missing object ImageNotFound,
-// anything else `otherwise` (a stopped build too: whoever stopped it knows why).
-ImageFailure image_failure(const base::Error& error, model::Reason otherwise);
-
 }  // namespace cellrund::image

@@ -13,6 +13,7 @@ namespace json = base::json;
 
 constexpr std::size_t kMaxMetadata = 4UL * 1024 * 1024;
 constexpr std::int64_t kFormat = 1;
+constexpr std::size_t kMaxFiles = 100'000;
 
 std::string stem(const std::string& dir, const std::string& digest) {
   constexpr std::size_t kPrefix = std::string_view("sha256:").size();
@@ -115,6 +116,15 @@ Status save_cached(const std::string& dir, const CachedImage& image) {
                                                       {"workingDir", image.config.working_dir},
                                                       {"user", image.config.user}}}};
   return base::write_file_atomic(metadata_file(dir, image.manifest_digest), json::write(document), 0600);
+}
+
+Status remove_unfinished(const std::string& dir) {
+  for (const std::string& name : CR_TRY(base::list_dir(dir, kMaxFiles))) {
+    if (name.starts_with(kUnfinishedImage) || name.ends_with(".new")) {
+      CR_CHECK(base::remove_file(dir + "/" + name));
+    }
+  }
+  return base::ok();
 }
 
 Status remove_cached(const std::string& dir, const std::string& digest) {

@@ -27,6 +27,10 @@ struct CachedImage {
 base::Result<std::optional<CachedImage>> load_cached(const std::string& dir, const std::string& digest);
 // Durable on return.
 base::Status save_cached(const std::string& dir, const CachedImage& image);
+// How the name of a file begins that is not whole yet.
+inline constexpr std::string_view kUnfinishedImage = ".building-";
+// What an interrupted build leaves behind, in a folder that no build uses at the moment.
+base::Status remove_unfinished(const std::string& dir);
 // Missing files are success.
 base::Status remove_cached(const std::string& dir, const std::string& digest);
 

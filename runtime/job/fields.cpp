@@ -19,6 +19,7 @@ constexpr std::string_view kId = R"({"type":"integer","minimum":0,"maximum":4294
 constexpr std::string_view kBool = R"({"type":"boolean"})";
 constexpr std::string_view kBytes =
     R"({"type":"string","pattern":"^(0|[1-9][0-9]*)(\\.[0-9]+)?(Ki|Mi|Gi|Ti|k|M|G|T)?$","maxLength":32})";
+constexpr std::string_view kDigest = R"({"type":"string","pattern":"^sha256:[0-9a-f]{64}$"})";
 constexpr std::string_view kCount = R"({"type":"integer","minimum":0})";
 constexpr std::string_view kLater = R"({"not":{},"description":"not supported by this version: refused"})";
 constexpr std::string_view kLaterList = R"({"type":"array","maxItems":0,"description":"not supported by this version: entries are refused"})";
@@ -86,10 +87,12 @@ constexpr std::array kFields{
           R"({"type":"string","pattern":"^0(\\.0+)?(Ki|Mi|Gi|Ti|k|M|G|T)?$","description":"anything but 0 is not supported by this version"})"},
 
     Field{"spec.volumes", "scratch", kObject, kOptional, {}},
-    Field{"spec.volumes", "task", kValue, kOptional, kLater},
-    Field{"spec.volumes", "workspace", kValue, kOptional, kLater},
+    Field{"spec.volumes", "task", kObject, kOptional, {}},
+    Field{"spec.volumes", "workspace", kObject, kOptional, {}},
     Field{"spec.volumes", "outputs", kObject, kOptional, {}},
     Field{"spec.volumes.scratch", "size", kValue, kRequired, kBytes},
+    Field{"spec.volumes.task", "digest", kValue, kRequired, kDigest},
+    Field{"spec.volumes.workspace", "seed", kValue, kRequired, kDigest},
     Field{"spec.volumes.outputs", "maxBytes", kValue, kRequired, R"({"type":"integer","minimum":1,"maximum":17179869184})"},
     Field{"spec.volumes.outputs", "maxFiles", kValue, kRequired, R"({"type":"integer","minimum":1,"maximum":4096})"},
 

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "base/json.hpp"
+#include "crypto/digest.hpp"
 #include "crypto/dsse.hpp"
 #include "crypto/random.hpp"
 #include "job/parse_container.hpp"
@@ -121,11 +122,20 @@ Read<model::Limits> parse_limits(const ObjectReader& object) {
   return out;
 }
 
+Read<std::string> digest_field(const ObjectReader& object, std::string_view name) {
+  std::string text = CR_TRY(object.required_text(name, 1024));
+  if (!crypto::is_digest_text(text)) {
+    return schema_invalid(object.at(name), "is no digest", "write \"sha256:\" and 64 digits in lower case; cellrun submit --task and --workspace fill it in");
+  }
+  return text;
+}
+
 base::Result<base::Unit, Refusal> parse_volumes(const ObjectReader& object, model::JobSpec& spec) {
-  for (const std::string_view later : {"task", "workspace"}) {
-    if (object.find(later) != nullptr) {
-      return unsupported(object.at(later));
-    }
+  if (const auto task = CR_TRY(object.object("task")); task.has_value()) {
+    spec.volumes.task = CR_TRY(digest_field(*task, "digest"));
+  }
+  if (const auto workspace = CR_TRY(object.object("workspace")); workspace.has_value()) {
+    spec.volumes.workspace_seed = CR_TRY(digest_field(*workspace, "seed"));
   }
   if (const auto scratch = CR_TRY(object.object("scratch")); scratch.has_value()) {
     spec.volumes.scratch_bytes = CR_TRY(bytes_field(*scratch, "size", {64UL * 1024, kTiB})).value_or(spec.volumes.scratch_bytes);

@@ -36,6 +36,12 @@ struct ImageFacts {
   std::string ref, digest, rootfs_digest;
 };
 
+// What stands at /task and under /workspace, as one file system image made of the named archives.
+struct InputFacts {
+  std::string task, workspace;  // "sha256:…" of the archives; empty: the job names none
+  std::string image_digest;     // of the EROFS file
+};
+
 // Path, digest and version are the shim's; the rest the daemon has read from /proc itself, before START, and found as declared
 // for every thread (cell/vmm_box.hpp).
 struct VmmFacts {
@@ -192,6 +198,7 @@ struct Evidence {
   RequestFacts request;
   std::optional<JobSpec> spec;  // requested resources
   std::optional<ImageFacts> image;
+  std::optional<InputFacts> inputs;
   std::optional<LaneFacts> lane;
   Limits enforced;              // read back; zero = not produced
   std::uint64_t overhead_memory_bytes = 0;  // of the lane (VMM), a part of enforced.memory_bytes

@@ -17,7 +17,7 @@ constexpr Names<State, 13> kStates{{
     {State::kRejected, "REJECTED"},
 }};
 
-constexpr Names<Reason, 47> kReasons{{
+constexpr Names<Reason, 50> kReasons{{
     {Reason::kNone, ""},
     {Reason::kSignatureInvalid, "SignatureInvalid"}, {Reason::kSignerNotTrusted, "SignerNotTrusted"},
     {Reason::kSignerRevoked, "SignerRevoked"}, {Reason::kExpired, "Expired"}, {Reason::kNotYetValid, "NotYetValid"},
@@ -25,11 +25,13 @@ constexpr Names<Reason, 47> kReasons{{
     {Reason::kSchemaInvalid, "SchemaInvalid"}, {Reason::kUnsupportedField, "UnsupportedField"},
     {Reason::kPolicyDenied, "PolicyDenied"}, {Reason::kImageNotPinned, "ImageNotPinned"},
     {Reason::kImageSignatureInvalid, "ImageSignatureInvalid"}, {Reason::kImageDigestMismatch, "ImageDigestMismatch"},
+    {Reason::kInputsNotFound, "InputsNotFound"},
     {Reason::kNoCapacity, "NoCapacity"}, {Reason::kNodeDraining, "NodeDraining"},
     {Reason::kNodeQuarantined, "NodeQuarantined"}, {Reason::kKillSwitchEngaged, "KillSwitchEngaged"},
     {Reason::kLaneUnavailable, "LaneUnavailable"},
     {Reason::kImageNotFound, "ImageNotFound"}, {Reason::kImagePullFailed, "ImagePullFailed"},
-    {Reason::kImageInvalid, "ImageInvalid"}, {Reason::kCreateContainerError, "CreateContainerError"},
+    {Reason::kImageInvalid, "ImageInvalid"}, {Reason::kInputsInvalid, "InputsInvalid"},
+    {Reason::kInputsDigestMismatch, "InputsDigestMismatch"}, {Reason::kCreateContainerError, "CreateContainerError"},
     {Reason::kVmmStartFailed, "VmmStartFailed"}, {Reason::kAgentUnreachable, "AgentUnreachable"},
     {Reason::kEgressAttachFailed, "EgressAttachFailed"}, {Reason::kEgressUnproven, "EgressUnproven"},
     {Reason::kStartDeadlineExceeded, "StartDeadlineExceeded"},

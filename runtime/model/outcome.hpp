@@ -21,9 +21,9 @@ enum class Reason {
   // Reject
   kSignatureInvalid, kSignerNotTrusted, kSignerRevoked, kExpired, kNotYetValid, kWrongAudience, kReplayed,
   kSchemaInvalid, kUnsupportedField, kPolicyDenied, kImageNotPinned, kImageSignatureInvalid, kImageDigestMismatch,
-  kNoCapacity, kNodeDraining, kNodeQuarantined, kKillSwitchEngaged, kLaneUnavailable,
+  kInputsNotFound, kNoCapacity, kNodeDraining, kNodeQuarantined, kKillSwitchEngaged, kLaneUnavailable,
   // Start
-  kImageNotFound, kImagePullFailed, kImageInvalid, kCreateContainerError, kVmmStartFailed, kAgentUnreachable,
+  kImageNotFound, kImagePullFailed, kImageInvalid, kInputsInvalid, kInputsDigestMismatch, kCreateContainerError, kVmmStartFailed, kAgentUnreachable,
   kEgressAttachFailed, kEgressUnproven, kStartDeadlineExceeded,
   // Run
   kCompleted, kError, kSignaled, kOomKilledGuest, kOomKilledHost, kDeadlineExceeded, kPidsExhausted,

@@ -110,4 +110,27 @@ class PreparedImage {
   base::UniqueFd rootfs_;
 };
 
+// One EROFS file with what the job finds at /task and /workspace (folders "task" and "workspace"), made from exactly the
+// archives that its spec names, open for reading.
+class PreparedInputs {
+ public:
+  [[nodiscard]] const std::string& path() const noexcept { return path_; }
+  [[nodiscard]] const std::string& digest() const noexcept { return digest_; }  // "sha256:…" of the file
+  [[nodiscard]] int fd() const noexcept { return fd_.get(); }
+
+  PreparedInputs(PreparedInputs&&) = default;
+  PreparedInputs& operator=(PreparedInputs&&) = default;
+  PreparedInputs(const PreparedInputs&) = delete;
+  PreparedInputs& operator=(const PreparedInputs&) = delete;
+  ~PreparedInputs() = default;
+
+ private:
+  friend class image::Preparer;
+  PreparedInputs(std::string path, std::string digest, base::UniqueFd fd)
+      : path_(std::move(path)), digest_(std::move(digest)), fd_(std::move(fd)) {}
+  std::string path_;
+  std::string digest_;
+  base::UniqueFd fd_;
+};
+
 }  // namespace cellrund::model

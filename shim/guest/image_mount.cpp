@@ -25,7 +25,7 @@ constexpr unsigned long kFlags = MS_RDONLY | MS_NODEV;
 base::Result<bool> mount_from_file(int image_fd, const std::string& target) {
   struct statfs info {};
   if (::fstatfs(image_fd, &info) != 0) {
-    return Error::from_errno("fstatfs rootfs image");
+    return Error::from_errno("fstatfs image");
   }
   if (info.f_type == OVERLAYFS_SUPER_MAGIC) {
     return false;
@@ -66,11 +66,11 @@ base::Result<base::UniqueFd> attach_loop(int image_fd, std::string& device) {
 
 }  // namespace
 
-base::Status mount_image(const wire::Workload& workload, const std::string& target) {
-  if (!workload.process) {
-    return mount_at(workload.rootfs_device, target, "erofs", kFlags, "");
+base::Status mount_image(const ImageSource& source, const std::string& target) {
+  if (source.fd < 0) {
+    return mount_at(source.device, target, "erofs", kFlags, "");
   }
-  const base::UniqueFd image(workload.process->rootfs_fd);
+  const base::UniqueFd image(source.fd);
   if (CR_TRY(mount_from_file(image.get(), target))) {
     return base::ok();
   }

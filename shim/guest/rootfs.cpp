@@ -14,6 +14,7 @@
 #include "shim/guest/devices.hpp"
 #include "shim/guest/image_mount.hpp"
 #include "shim/guest/outputs.hpp"
+#include "shim/guest/inputs.hpp"
 #include "shim/guest/paths.hpp"
 
 namespace cellrund::guest {
@@ -50,7 +51,7 @@ base::Status stage_root(const Workload& workload) {
   for (const char* name : {"/run/lower", "/run/upper", "/run/work", "/run/root"}) {
     CR_CHECK(base::make_dir(name, 0755));
   }
-  CR_CHECK(mount_image(workload, "/run/lower"));
+  CR_CHECK(mount_image({workload.rootfs_device, workload.process ? workload.process->rootfs_fd : -1}, "/run/lower"));
   // The overlay stands even below a read-only root: it gives mount points that the image lacks.
   const unsigned long suid = workload.no_new_privileges ? MS_NOSUID : 0;
   return mount_at("root", "/run/root", "overlay", MS_NODEV | suid,
@@ -120,6 +121,7 @@ base::Status mount_tmpfs(const Workload& workload) {
 base::Status build_root(const Workload& workload, int outputs_fd) {
   (void)::umask(0);  // every mode below is meant as written
   CR_CHECK(stage_root(workload));
+  const StagedInputs inputs = CR_TRY(stage_inputs(workload, kStage));
   CR_CHECK(enter_root());
   CR_CHECK(mount_kernel_filesystems());
   CR_CHECK(mask_paths());
@@ -127,6 +129,7 @@ base::Status build_root(const Workload& workload, int outputs_fd) {
   if (outputs_fd >= 0) {
     CR_CHECK(attach_outputs(outputs_fd));
   }
+  CR_CHECK(attach_inputs(inputs));
   for (const wire::FileEntry& file : workload.files) {
     CR_CHECK(place_file(file));
   }

@@ -114,9 +114,22 @@ base::Status validate_network(const NetworkConfig& n) {
   return base::ok();
 }
 
+base::Status validate_inputs(const Workload& w) {
+  const Inputs& inputs = *w.inputs;
+  if (!is_below_root(inputs.device) || (!inputs.task && inputs.workspace_bytes == 0) ||
+      (inputs.workspace_bytes != 0 && inputs.workspace_bytes < kMinTmpfsBytes)) {
+    return invalid("inputs: a bad device, nothing to show, or no room in the workspace");
+  }
+  if (w.process && (inputs.image_fd <= 2 || inputs.image_fd == w.process->rootfs_fd || inputs.image_fd == w.process->netns_fd ||
+                    inputs.image_fd == w.process->outputs_fd)) {
+    return invalid("inputs: bad descriptor number");
+  }
+  return base::ok();
+}
+
 enum Tag : std::uint16_t {
   kArgs = 1, kEnv, kCwd, kIds, kCapabilities, kFlags, kRlimits, kTerminal,  // of a process
-  kHostname, kRoot, kTmpfs, kFiles, kNetwork, kTimes, kRootfsDevice, kProcessRoot, kOutputs,
+  kHostname, kRoot, kTmpfs, kFiles, kNetwork, kTimes, kRootfsDevice, kProcessRoot, kOutputs, kInputs,
 };
 
 constexpr std::uint8_t kNoNewPrivileges = 1;
@@ -274,6 +287,16 @@ void decode_field(std::uint16_t tag, Reader& in, Workload& w) {
         w.outputs = OutputsPlan{in.u64(), in.u64()};
       }
       return;
+    case kInputs:
+      if (!in.at_end()) {
+        Inputs inputs;
+        inputs.device = in.text(kMaxPath);
+        inputs.image_fd = static_cast<int>(in.u32());
+        inputs.task = in.u8() != 0;
+        inputs.workspace_bytes = in.u64();
+        w.inputs = std::move(inputs);
+      }
+      return;
     default:
       decode_process_field(tag, in, w);
   }
@@ -356,6 +379,9 @@ base::Status validate(const Workload& w) {
                     w.outputs->max_files > kMaxOutputFiles)) {
     return invalid("outputs: bad budget");
   }
+  if (w.inputs) {
+    CR_CHECK(validate_inputs(w));
+  }
   if (w.process) {
     if (w.outputs ? w.process->outputs_fd <= 2 : w.process->outputs_fd != -1) {
       return invalid("process: a descriptor for outputs without outputs, or the other way round");
@@ -428,6 +454,14 @@ base::Result<base::Bytes> encode(const Workload& w) {
       f.u64(w.outputs->max_files);
     }
   });
+  out.field(kInputs, [&](Writer& f) {
+    if (w.inputs) {
+      f.text(w.inputs->device);
+      f.u32(static_cast<std::uint32_t>(w.inputs->image_fd));
+      f.u8(w.inputs->task ? 1 : 0);
+      f.u64(w.inputs->workspace_bytes);
+    }
+  });
   base::Bytes encoded = std::move(out).take();
   if (encoded.size() > kMaxWorkloadBytes) {
     return Error(Errc::kResourceExhausted, "workload: larger than 1 MiB");
@@ -440,7 +474,7 @@ base::Result<Workload> decode_workload(base::BytesView bytes) {
     return Error(Errc::kResourceExhausted, "workload: larger than 1 MiB");
   }
   Workload workload;
-  CR_CHECK(decode_fields(bytes, kOutputs, [&](std::uint16_t tag, Reader& in) { decode_field(tag, in, workload); }));
+  CR_CHECK(decode_fields(bytes, kInputs, [&](std::uint16_t tag, Reader& in) { decode_field(tag, in, workload); }));
   CR_CHECK(validate(workload));
   return workload;
 }

@@ -79,6 +79,16 @@ struct ProcessRoot {
   friend bool operator==(const ProcessRoot&, const ProcessRoot&) = default;
 };
 
+// The job's files: one EROFS image whose folder "task" appears at /task, for reading, and whose folder "workspace" is what
+// /workspace starts from. Everything in it belongs to the workload's user (the image was made so).
+struct Inputs {
+  std::string device = "/dev/vdb";    // microvm lane: block device with the image
+  int image_fd = -1;                  // process lane: a number that `cell-init --process` was started with
+  bool task = false;
+  std::uint64_t workspace_bytes = 0;  // what the workload may write to /workspace (a tmpfs over the seed); 0: no /workspace
+  friend bool operator==(const Inputs&, const Inputs&) = default;
+};
+
 // What one process of the workload is: its first, or one that joins it later.
 struct Process {
   std::vector<std::string> args;  // args[0]: a path, or a name to look up in env's PATH
@@ -111,6 +121,7 @@ struct Workload : Process {
   std::string rootfs_device = "/dev/vda";  // microvm lane: block device with the EROFS image
   std::optional<OutputsPlan> outputs;      // present: /outputs is there and is handed over at the end
   std::optional<ProcessRoot> process;      // present: process lane, `rootfs_device` is not used
+  std::optional<Inputs> inputs;
   friend bool operator==(const Workload&, const Workload&) = default;
 };
 

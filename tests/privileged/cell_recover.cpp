@@ -83,6 +83,7 @@ ledger::JobRow recover_journal_of(const std::string& boot, const base::ProcessId
   admit::CapacityPool capacity({1000, 1UL << 30U, 1, 1});
   const auto watchdog = cell::Watchdog::start().value();
   const auto images = image::Preparer::create({.images_dir = node.folder + "/images", .unpack_program = "/bin/false"}).value();
+  const auto inputs = image::InputStore::create({.dir = node.folder + "/inputs"}).value();
   NoContent content;
   auto router = netpolicy::Router::open({.run_dir = node.folder + "/run", .node = node.tag});
   REQUIRE_MESSAGE(router.ok(), (router.ok() ? "" : router.error().message()));
@@ -102,6 +103,7 @@ ledger::JobRow recover_journal_of(const std::string& boot, const base::ProcessId
                           .watchdog = *watchdog,
                           .images = *images,
                           .content = content,
+                          .inputs = *inputs,
                           .router = *router,
                           .cgroups = cgroups,
                           .containerd = nullptr,

@@ -88,7 +88,8 @@ class Bench {
         ledger_(ledger::Ledger::open(ledger_file.empty() ? folder_.path + "/ledger.db" : ledger_file).value()),
         capacity_({.cpu_millis = 100'000, .memory_bytes = 1ULL << 40U, .cells = room == Room::kFree ? 16U : 1U, .queue = 100}),
         watchdog_(cell::Watchdog::start().value()),
-        images_(image::Preparer::create({.images_dir = folder_.path + "/images", .unpack_program = "/nonexistent"}).value()) {
+        images_(image::Preparer::create({.images_dir = folder_.path + "/images", .unpack_program = "/nonexistent"}).value()),
+        inputs_(image::InputStore::create({.dir = folder_.path + "/inputs"}).value()) {
     if (room == Room::kTaken) {
       taken_ = capacity_.adopt(0, {}).value();
     }
@@ -107,6 +108,7 @@ class Bench {
                                      .watchdog = *watchdog_,
                                      .images = *images_,
                                      .content = store,
+                                     .inputs = *inputs_,
                                      .router = router_,
                                      .cgroups = cgroups_,
                                      .containerd = nullptr,
@@ -187,6 +189,7 @@ class Bench {
   std::optional<admit::Ticket> taken_;
   std::unique_ptr<cell::Watchdog> watchdog_;
   std::unique_ptr<image::Preparer> images_;
+  std::unique_ptr<image::InputStore> inputs_;
   std::optional<cell::Services> services_;
 
  public:

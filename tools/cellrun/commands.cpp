@@ -17,11 +17,13 @@ const std::vector<Flag>& global_flags() {
 const std::vector<Command>& commands() {
   static const Flag kFollow{"follow", 'f', "", "go on until the job is closed"};
   static const Flag kKey{"key", 0, "FILE", "private key (PKCS#8 PEM) to sign with"};
+  static const Flag kTask{"task", 0, "PATH", "folder (or tar archive) that the job finds at /task, for reading"};
+  static const Flag kWorkspace{"workspace", 0, "PATH", "folder (or tar archive) that the job's own /workspace starts from"};
   static const Flag kNodeKey{"key", 0, "FILE", "the node's public key, instead of the configured node.pub"};
   static const Flag kDigest{"spec-digest", 0, "DIGEST", "the record must be that of this jobspec"};
   static const std::vector<Command> kCommands = {
-      {"submit", "JOBSPEC|ENVELOPE|- [-d] [--key FILE]", "run a signed job: stream its output, leave with its exit code", 1, 1,
-       {{"detach", 'd', "", "print the job's uid and leave at once"}, kKey,
+      {"submit", "JOBSPEC|ENVELOPE|- [-d] [--key FILE] [--task PATH] [--workspace PATH]", "run a signed job: stream its output, leave with its exit code", 1, 1,
+       {{"detach", 'd', "", "print the job's uid and leave at once"}, kKey, kTask, kWorkspace,
         {"result", 0, "FILE", "write {uid, outcome, jobExitCode, signal, reason, teardown, evidenceDigest}"}}, submit},
       {"ps", "[-a]", "list jobs", 0, 0, {{"all", 'a', "", "closed jobs too"}}, ps},
       {"inspect", "JOB", "everything the node knows of a job", 1, 1, {}, inspect},
@@ -46,7 +48,7 @@ const std::vector<Command>& commands() {
       {"keygen", "NAME | --uuid", "make a key pair: NAME.key and NAME.pub", 0, 1,
        {{"algorithm", 0, "NAME", "ed25519 (default) or ecdsa-p256"}, {"uuid", 0, "", "print a fresh job uid (UUIDv7) instead"}},
        keygen},
-      {"sign", "JOBSPEC|- --key FILE", "sign a jobspec", 1, 1, {kKey, {"out", 0, "FILE", "write the envelope there"}}, sign},
+      {"sign", "JOBSPEC|- --key FILE", "sign a jobspec", 1, 1, {kKey, kTask, kWorkspace, {"out", 0, "FILE", "write the envelope there"}}, sign},
       {"lint", "JOBSPEC|-", "check a jobspec as a node would, without signature and policy", 1, 1, {}, lint},
       {"schema", "", "the JSON Schema of a jobspec", 0, 0, {}, schema},
       {"image import", "FILE [--name REPO]", "import an OCI image layout archive", 1, 1,

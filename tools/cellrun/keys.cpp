@@ -6,6 +6,7 @@
 #include "crypto/keys.hpp"
 #include "crypto/random.hpp"
 #include "groups.hpp"
+#include "inputs.hpp"
 #include "job/parse.hpp"
 #include "job/schema.hpp"
 
@@ -88,7 +89,8 @@ Outcome sign(Context& context) {
   if (!key_path) {
     return misuse("sign: --key is missing", "cellrun sign JOBSPEC --key KEY; cellrun keygen makes one");
   }
-  const std::string text = CR_TRY(read_input(arguments.positional[0], job::kMaxSpecBytes));
+  const Inputs inputs = CR_TRY(pack_inputs(context));
+  const std::string text = CR_TRY(with_inputs(CR_TRY(read_input(arguments.positional[0], job::kMaxSpecBytes)), inputs, "sign"));
   (void)CR_TRY(checked_spec(text));
   const base::Result<crypto::PrivateKey> key = crypto::PrivateKey::load(*key_path);
   if (!key) {

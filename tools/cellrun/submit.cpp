@@ -10,6 +10,7 @@
 #include "base/file.hpp"
 #include "crypto/keys.hpp"
 #include "groups.hpp"
+#include "inputs.hpp"
 #include "job/parse.hpp"
 
 namespace cellrund::cli {
@@ -29,7 +30,7 @@ bool has_member(const std::string& text, std::string_view key) {
 }
 
 // The envelope to submit: the file's own bytes, or the jobspec in it signed with --key.
-base::Result<std::string, Failed> envelope_of(const Context& context) {
+base::Result<std::string, Failed> envelope_of(const Context& context, const Inputs& inputs) {
   const std::string& path = context.arguments().positional[0];
   std::string text = CR_TRY(read_input(path, api::kMaxRequestBytes - 1024));
   const std::optional<std::string> key_path = context.arguments().value("key");
@@ -38,11 +39,13 @@ base::Result<std::string, Failed> envelope_of(const Context& context) {
       return misuse("submit: " + printable(path) + " is a jobspec without a signature",
                     "cellrun submit " + printable(path) + " --key KEY signs it first");
     }
+    CR_CHECK(check_signed(text, inputs, "submit"));
     return text;  // whatever it is: the node judges it, and its refusal is on record
   }
   if (has_member(text, "payloadType")) {
     return misuse("submit: " + printable(path) + " is signed already", "submit it without --key");
   }
+  text = CR_TRY(with_inputs(text, inputs, "submit"));
   if (const auto spec = job::parse_spec(text); !spec) {
     return failed(api::failure_from(spec.error(), {}));
   }
@@ -248,8 +251,10 @@ int exit_code_of(const api::Job& job) {
 }
 
 Outcome submit(Context& context) {
-  const std::string envelope = CR_TRY(envelope_of(context));
+  const Inputs inputs = CR_TRY(pack_inputs(context));
+  const std::string envelope = CR_TRY(envelope_of(context, inputs));
   api::Client client = CR_TRY(context.connect());
+  CR_CHECK(upload_inputs(client, inputs));
   base::Result<api::Submitted, Failed> submitted = hand_over(context, client, envelope);
   if (!submitted) {
     if (submitted.error().failure.reason != model::Reason::kNone) {

@@ -71,7 +71,7 @@ class LayerStream {
       return -1;
     }
     if (static_cast<std::uint64_t>(n) > limit_) {
-      failure_ = Error(Errc::kResourceExhausted, "the unpacked image is larger than this node allows");
+      failure_ = Error(Errc::kResourceExhausted, "it unpacks to more than this node allows");
       return -1;
     }
     limit_ -= static_cast<std::uint64_t>(n);
@@ -199,15 +199,22 @@ Status copy_content(archive* reader, const UniqueFd& file, la_int64_t size) {
   return base::ok();
 }
 
-Status apply_one(archive* reader, archive_entry* from, Tree& tree, Budget& budget) {
-  const Entry entry = CR_TRY(to_entry(from));
+Status apply_one(archive* reader, archive_entry* from, Tree& tree, Budget& budget, Purpose purpose) {
+  Entry entry = CR_TRY(to_entry(from));
   const std::string where = "entry " + base::log::quoted(entry.path);
+  if (purpose == Purpose::kInputs) {
+    if (entry.type == EntryType::kFifo) {
+      return malformed(where + ": inputs hold regular files, folders and links only");
+    }
+    entry.uid = entry.gid = 0;
+    entry.mode &= 0777U;
+  }
   const la_int64_t size = entry.type == EntryType::kFile ? ::archive_entry_size(from) : 0;
   if (size < 0) {
     return malformed(where + ": its size is negative");
   }
   if (budget.entries == 0 || static_cast<std::uint64_t>(size) > budget.bytes) {
-    return Error(Errc::kResourceExhausted, where + ": the unpacked image is larger than this node allows");
+    return Error(Errc::kResourceExhausted, where + ": it unpacks to more than this node allows");
   }
   budget.entries -= 1;
   budget.bytes -= static_cast<std::uint64_t>(size);
@@ -221,7 +228,7 @@ Status apply_one(archive* reader, archive_entry* from, Tree& tree, Budget& budge
 
 }  // namespace
 
-Status apply_layer(int fd, Compression compression, const std::string& diff_id, Tree& tree, Budget& budget) {
+Status apply_layer(int fd, Compression compression, const std::string& diff_id, Tree& tree, Budget& budget, Purpose purpose) {
   LayerStream stream(fd, budget.stream_bytes);
   CR_CHECK(stream.open(compression));
   tree.begin_layer();
@@ -237,7 +244,7 @@ Status apply_layer(int fd, Compression compression, const std::string& diff_id, 
       archive_entry* entry = nullptr;
       status = ::archive_read_next_header(reader.get(), &entry);
       if (status == ARCHIVE_OK) {
-        auto applied = apply_one(reader.get(), entry, tree, budget);
+        auto applied = apply_one(reader.get(), entry, tree, budget, purpose);
         if (!applied.ok()) {
           return stream.failed() ? stream.take_failure() : std::move(applied).error();
         }
@@ -252,7 +259,8 @@ Status apply_layer(int fd, Compression compression, const std::string& diff_id, 
   }
   CR_CHECK(stream.drain());
   if (stream.digest() != diff_id) {
-    return Error(Errc::kDataLoss, "its decompressed bytes do not have the diffID of the image's config");
+    return Error(Errc::kDataLoss, purpose == Purpose::kInputs ? "its bytes do not have the digest that names it"
+                                                               : "its decompressed bytes do not have the diffID of the image's config");
   }
   return base::ok();
 }

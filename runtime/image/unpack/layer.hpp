@@ -11,6 +11,10 @@ namespace cellrund::image {
 
 enum class Compression { kNone, kGzip, kZstd };
 
+// What an archive is for. Inputs of a job (a task, a seed) are files, folders and links and nothing else: names that mean a
+// whiteout in a layer are plain names, owners and setuid bits do not count.
+enum class Purpose { kLayer, kInputs };
+
 // What all layers of an image may take together. Counts down.
 struct Budget {
   std::uint64_t bytes = 0;  // of regular files, as their headers claim (a hole counts)
@@ -22,6 +26,8 @@ struct Budget {
 // kInvalidArgument: the layer is malformed or hostile; kDataLoss: its diffID is another; kResourceExhausted: over
 // budget. Owners, modes, links and FIFOs are kept; times and extended attributes are not (file capabilities mean
 // nothing under no_new_privs, and ACLs are no part of the evidence); device nodes are refused.
-base::Status apply_layer(int fd, Compression compression, const std::string& diff_id, Tree& tree, Budget& budget);
+// `tree` was made for the same purpose.
+base::Status apply_layer(int fd, Compression compression, const std::string& diff_id, Tree& tree, Budget& budget,
+                         Purpose purpose = Purpose::kLayer);
 
 }  // namespace cellrund::image

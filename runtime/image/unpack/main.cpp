@@ -11,8 +11,11 @@
 #include <cerrno>
 #include <clocale>
 #include <cstdio>
+#include <optional>
+#include <vector>
 
 #include "base/file.hpp"
+#include "base/process.hpp"
 #include "crypto/digest.hpp"
 #include "host/confine.hpp"
 #include "image/unpack/request.hpp"
@@ -37,6 +40,8 @@ constexpr const char* kUuid = "00000000-0000-0000-0000-000000000000";
 // Only what building a tree with foreign owners needs, and only over the box's own ids.
 constexpr std::array<int, 4> kCapabilities{CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_FSETID};
 
+std::string folder_path(const std::string& name) { return std::string(kTree) + "/" + name; }
+
 Status confine(const image::UnpackRequest& request) {
   host::RootPlan plan;
   plan.tmpfs_bytes = request.max_bytes;  // in whole pages, so that many small files cannot take more
@@ -50,6 +55,11 @@ Status confine(const image::UnpackRequest& request) {
   plan.files.push_back({image::kOutputMountFd, kOutput});
   CR_CHECK(host::enter_private_root(plan));
   CR_CHECK(base::make_dir(kTree, 0755));
+  for (const image::UnpackRequest::Layer& layer : request.layers) {
+    if (!layer.folder.empty()) {
+      CR_CHECK(base::make_dir(folder_path(layer.folder), 0755));
+    }
+  }
   CR_CHECK(host::keep_capabilities(kCapabilities));
   return host::set_limits({.address_space_bytes = kAddressSpace,
                            .cpu_seconds = request.cpu_seconds,
@@ -63,15 +73,24 @@ image::UnpackAnswer unpack(const image::UnpackRequest& request) {
   if (!root.ok()) {
     return {UnpackVerdict::kHostFailure, root.error().message()};
   }
-  image::Tree tree(std::move(*root), request.id_count);
+  std::optional<image::Tree> tree;
+  tree.emplace(std::move(*root), request.id_count);
+  const auto purpose = request.inputs_of.has_value() ? image::Purpose::kInputs : image::Purpose::kLayer;
   image::Budget budget{request.max_bytes, request.max_entries,
                        request.max_bytes + request.max_entries * kTarOverheadPerEntry};
   for (std::size_t i = 0; i < request.layers.size(); ++i) {
     const auto& layer = request.layers[i];
-    auto applied =
-        image::apply_layer(image::kFirstLayerFd + static_cast<int>(i), layer.compression, layer.diff_id, tree, budget);
+    if (!layer.folder.empty()) {
+      auto folder = base::open_file(folder_path(layer.folder), O_RDONLY | O_DIRECTORY);
+      if (!folder.ok()) {
+        return {UnpackVerdict::kHostFailure, folder.error().message()};
+      }
+      tree.emplace(std::move(*folder), request.id_count, image::Whiteouts::kPlainNames);
+    }
+    auto applied = image::apply_layer(image::kFirstLayerFd + static_cast<int>(i), layer.compression, layer.diff_id, *tree,
+                                      budget, purpose);
     if (!applied.ok()) {
-      const Error error = std::move(applied).error().context("layer " + std::to_string(i + 1));
+      const Error error = std::move(applied).error().context(layer.folder.empty() ? "layer " + std::to_string(i + 1) : layer.folder);
       switch (error.code()) {
         case Errc::kDataLoss:
           return {UnpackVerdict::kMismatch, error.message()};
@@ -123,16 +142,23 @@ Result<std::string> run_child(const image::UnpackRequest& request) {
   return answer;
 }
 
-Status become_mkfs(const std::string& program) {
+Status become_mkfs(const image::UnpackRequest& request) {
+  const std::string& program = request.mkfs_program;
   // Its chatter belongs to the messages, not to the result.
   if (::dup2(2, 1) < 0) {
     return Error::from_errno("dup2");
   }
   // Uncompressed: under emulation the guest would pay for decompression, and the host's page cache is shared.
-  std::array<const char*, 9> argv{program.c_str(), "--quiet", "-T0", "-U", kUuid, "-x-1", kOutput, kTree, nullptr};
+  std::vector<std::string> words{program, "--quiet", "-T0", "-U", kUuid, "-x-1"};
+  if (request.inputs_of.has_value()) {
+    words.push_back("--force-uid=" + std::to_string(request.inputs_of->uid));
+    words.push_back("--force-gid=" + std::to_string(request.inputs_of->gid));
+  }
+  words.insert(words.end(), {kOutput, kTree});
+  const std::vector<char*> argv = base::c_strings(words);
   std::array<const char*, 2> env{"LC_ALL=C.UTF-8", nullptr};
   CR_CHECK(host::apply_seccomp(host::SeccompProfile::kMkfs));
-  (void)::execve(program.c_str(), const_cast<char* const*>(argv.data()), const_cast<char* const*>(env.data()));
+  (void)::execve(program.c_str(), argv.data(), const_cast<char* const*>(env.data()));
   return Error::from_errno("exec " + program);
 }
 
@@ -153,7 +179,7 @@ Status run() {
   if (answer.verdict != image::UnpackVerdict::kUnpacked) {
     return base::ok();
   }
-  return become_mkfs(request.mkfs_program);
+  return become_mkfs(request);
 }
 
 }  // namespace

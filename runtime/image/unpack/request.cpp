@@ -68,14 +68,18 @@ std::string write_request(const UnpackRequest& request) {
   json::Array layers;
   for (const UnpackRequest::Layer& layer : request.layers) {
     layers.emplace_back(
-        json::Object{{"compression", name_of(kCompressions, layer.compression)}, {"diffId", layer.diff_id}});
+        json::Object{{"compression", name_of(kCompressions, layer.compression)}, {"diffId", layer.diff_id}, {"folder", layer.folder}});
   }
-  return json::write(json::Object{{"layers", std::move(layers)},
-                                  {"maxBytes", request.max_bytes},
-                                  {"maxEntries", request.max_entries},
-                                  {"cpuSeconds", request.cpu_seconds},
-                                  {"idCount", std::uint64_t{request.id_count}},
-                                  {"mkfs", request.mkfs_program}});
+  json::Object out{{"layers", std::move(layers)},
+                   {"maxBytes", request.max_bytes},
+                   {"maxEntries", request.max_entries},
+                   {"cpuSeconds", request.cpu_seconds},
+                   {"idCount", std::uint64_t{request.id_count}},
+                   {"mkfs", request.mkfs_program}};
+  if (request.inputs_of.has_value()) {
+    out.set("inputsOf", json::Object{{"uid", std::uint64_t{request.inputs_of->uid}}, {"gid", std::uint64_t{request.inputs_of->gid}}});
+  }
+  return json::write(std::move(out));
 }
 
 Result<UnpackRequest> parse_request(std::string_view text) {
@@ -86,12 +90,17 @@ Result<UnpackRequest> parse_request(std::string_view text) {
     return bad("layers");
   }
   for (const json::Value& layer : *layers->as_array()) {
-    out.layers.push_back({CR_TRY(enum_of(layer, "compression", kCompressions)), CR_TRY(text_of(layer, "diffId"))});
+    out.layers.push_back({CR_TRY(enum_of(layer, "compression", kCompressions)), CR_TRY(text_of(layer, "diffId")),
+                          CR_TRY(text_of(layer, "folder"))});
   }
   out.max_bytes = CR_TRY(number_of(document, "maxBytes"));
   out.max_entries = CR_TRY(number_of(document, "maxEntries"));
   out.cpu_seconds = CR_TRY(number_of(document, "cpuSeconds"));
   out.id_count = static_cast<std::uint32_t>(CR_TRY(number_of(document, "idCount")));
+  if (const json::Value* owner = document.find("inputsOf"); owner != nullptr) {
+    out.inputs_of = UnpackRequest::Owner{static_cast<std::uint32_t>(CR_TRY(number_of(*owner, "uid"))),
+                                         static_cast<std::uint32_t>(CR_TRY(number_of(*owner, "gid")))};
+  }
   out.mkfs_program = CR_TRY(text_of(document, "mkfs"));
   return out;
 }

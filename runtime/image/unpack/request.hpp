@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -19,12 +20,18 @@ struct UnpackRequest {
   struct Layer {
     Compression compression = Compression::kNone;
     std::string diff_id;
+    std::string folder;  // of the tree, one name; empty: the tree itself
+  };
+  // The archives are a job's inputs, and everything in the tree belongs to this user, ids of the cell.
+  struct Owner {
+    std::uint32_t uid = 0, gid = 0;
   };
   std::vector<Layer> layers;
   std::uint64_t max_bytes = 0;
   std::uint64_t max_entries = 0;
   std::uint64_t cpu_seconds = 0;
   std::uint32_t id_count = 0;
+  std::optional<Owner> inputs_of;
   std::string mkfs_program;
 };
 

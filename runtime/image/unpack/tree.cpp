@@ -306,7 +306,8 @@ Result<UniqueFd> Tree::apply(const Entry& entry) {
   if (entry.uid < 0 || entry.gid < 0 || entry.uid >= id_count_ || entry.gid >= id_count_) {
     return refuse("its owner is outside of 0 to " + std::to_string(id_count_ - 1));
   }
-  if (!parts.empty() && parts.back().starts_with(kWhiteout)) {
+  const bool honoured = whiteouts_ == Whiteouts::kHonoured;
+  if (honoured && !parts.empty() && parts.back().starts_with(kWhiteout)) {
     if (entry.type != EntryType::kFile) {
       return refuse("a whiteout must be a regular file");
     }
@@ -314,7 +315,7 @@ Result<UniqueFd> Tree::apply(const Entry& entry) {
     return UniqueFd();
   }
   for (const std::string& part : parts) {
-    if (part.starts_with(kWhiteout)) {
+    if (honoured && part.starts_with(kWhiteout)) {
       return refuse("its path goes through a whiteout");
     }
   }

@@ -33,10 +33,14 @@ struct Entry {
 // kInvalidArgument for absolute paths, "..", NUL, and more or longer components than any file system takes.
 base::Result<std::vector<std::string>> split_entry_path(std::string_view path);
 
+// Whether names such as ".wh.NAME" hide what lower layers made, or are names like any other.
+enum class Whiteouts { kHonoured, kPlainNames };
+
 class Tree {
  public:
   // `root` is a directory; ids of entries must lie below `id_count`.
-  Tree(base::UniqueFd root, std::uint32_t id_count) : root_(std::move(root)), id_count_(id_count) {}
+  Tree(base::UniqueFd root, std::uint32_t id_count, Whiteouts whiteouts = Whiteouts::kHonoured)
+      : root_(std::move(root)), id_count_(id_count), whiteouts_(whiteouts) {}
 
   // Whiteouts hide what lower layers made, never what the present one did.
   void begin_layer() { touched_.clear(); }
@@ -67,6 +71,7 @@ class Tree {
 
   base::UniqueFd root_;
   std::uint32_t id_count_;
+  Whiteouts whiteouts_;
   std::unordered_set<std::string> touched_;  // paths that this layer made, and their parents
 };
 

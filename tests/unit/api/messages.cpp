@@ -48,6 +48,13 @@ TEST_CASE("requests survive the wire") {
     CHECK(through(api::UseKillSwitch{action}).action == action);
   }
   (void)through(api::GetCapacity{});
+  const auto upload = through(api::Upload{"sha256:1", 10, 3, std::string("\0bytes", 6)});
+  CHECK(upload.digest == "sha256:1");
+  CHECK(upload.size == 10);
+  CHECK(upload.offset == 3);
+  CHECK(upload.data == std::string("\0bytes", 6));
+  CHECK(through(api::Uploaded{7, true}).received == 7);
+  CHECK(through(api::Uploaded{7, true}).whole);
   (void)through(api::Ping{});
 }
 

@@ -52,6 +52,15 @@ class FakeNode final : public cell::Node {
     state->jobs[kMine].view.owner_uid = peer.uid;
     return Answer(cell::Accepted{kMine, known});
   }
+  base::Result<std::optional<image::InputStore::Upload>> begin_upload(const std::string& digest, std::uint64_t size,
+                                                                      std::uint32_t peer_uid) override {
+    if (inputs == nullptr) {
+      return base::Error(base::Errc::kUnimplemented, "this node takes no files");
+    }
+    return inputs->begin(digest, size, peer_uid);
+  }
+  image::InputStore* inputs = nullptr;
+
   std::optional<base::Error> stopped() override {
     return state_.lock()->disk_full ? std::optional(base::Error(base::Errc::kDataLoss, "the ledger stopped")) : std::nullopt;
   }

@@ -5,10 +5,13 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <cstdlib>
 #include <thread>
 
 #include "api/frame.hpp"
 #include "base/fd.hpp"
+#include "base/file.hpp"
+#include "crypto/digest.hpp"
 #include "daemon/refusal_budget.hpp"
 #include "fake_node.hpp"
 
@@ -415,4 +418,39 @@ TEST_CASE("a half-closed peer still gets its answers") {
   node.close(kMine);
   CHECK(std::holds_alternative<api::End>(*peer.receive()));
   CHECK_FALSE(peer.receive().has_value());
+}
+
+TEST_CASE("files of a job come in pieces, in order, and are whole or not there") {
+  std::string dir = "/tmp/cellrun-session.XXXXXX";
+  REQUIRE(::mkdtemp(dir.data()) != nullptr);
+  {
+    const auto store = image::InputStore::create({.dir = dir + "/inputs", .max_archive_bytes = 100}).value();
+    const auto files = [&] { return base::list_dir(dir + "/inputs/sha256", 10)->size(); };
+    FakeNode node;
+    node.inputs = store.get();
+    // A file may be given to its uploader by root alone, so here that is ourselves.
+    const Peer peer(node, ::geteuid());
+    const std::string digest = crypto::digest_text(base::as_bytes("hello"));
+    const auto piece = [&](std::uint64_t offset, std::string data) { return api::Upload{digest, 5, offset, std::move(data)}; };
+
+    CHECK_FALSE(peer.ask<api::Uploaded>(piece(0, "")).whole);
+    CHECK(peer.ask<api::Uploaded>(piece(0, "he")).received == 2);
+    CHECK(peer.ask<api::Failure>(piece(3, "lo")).code == base::Errc::kInvalidArgument);  // a hole
+    CHECK(peer.ask<api::Failure>(piece(2, "llo")).code == base::Errc::kInvalidArgument);  // that one was dropped
+    CHECK(peer.ask<api::Uploaded>(piece(0, "he")).received == 2);
+    (void)peer.ask<api::Pong>(api::Ping{});
+    CHECK(peer.ask<api::Failure>(piece(2, "llo")).code == base::Errc::kInvalidArgument);  // so was that, by another request
+    CHECK(peer.ask<api::Failure>(api::Upload{digest, 101, 0, ""}).code == base::Errc::kResourceExhausted);
+    CHECK(peer.ask<api::Failure>(piece(0, "jello")).code == base::Errc::kDataLoss);
+    CHECK(files() == 0);
+
+    CHECK(peer.ask<api::Uploaded>(piece(0, "hel")).received == 3);
+    CHECK(peer.ask<api::Uploaded>(piece(3, "lo")).whole);
+    CHECK(files() == 1);
+    CHECK(peer.ask<api::Uploaded>(piece(0, "")).whole);  // known: no piece is wanted
+    CHECK(base::remove_file(dir + "/inputs/sha256/" + digest.substr(7)).ok());
+  }
+  for (const char* folder : {"/inputs/sha256", "/inputs/images", "/inputs", ""}) {
+    CHECK(base::remove_dir(dir + folder).ok());
+  }
 }

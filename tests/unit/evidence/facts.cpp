@@ -32,6 +32,7 @@ model::Evidence full() {
                .peer = {1000, 1000, 4711}};
   e.spec.emplace();
   e.spec->limits = {1500, 256ULL << 20U, 128, 0};
+  e.inputs = model::InputFacts{digest('6'), digest('7'), digest('8')};
   e.image = model::ImageFacts{"registry.example/agents/python@" + digest('d'), digest('d'), digest('e')};
   e.lane = model::LaneFacts{.name = "microvm",
                             .tier = 2,

@@ -339,3 +339,30 @@ TEST_CASE("entry paths are cut into plain components") {
   CHECK_FALSE(split_entry_path("a/..").ok());
   CHECK_FALSE(split_entry_path(std::string_view("a\0b", 3)).ok());
 }
+
+TEST_CASE("inputs are files, folders and links: names are names, owners and setuid bits do not count") {
+  Playground p;
+  p.tree.emplace(base::open_file(p.root, O_RDONLY | O_DIRECTORY).value(), kIds, Whiteouts::kPlainNames);
+  const auto apply = [&](const std::string& bytes) {
+    const auto fd = base::sealed_memfd("inputs", base::as_bytes(bytes));
+    REQUIRE(fd.ok());
+    return apply_layer(fd->get(), Compression::kNone, crypto::digest_text(base::as_bytes(bytes)), *p.tree, p.budget, Purpose::kInputs);
+  };
+  if (::geteuid() == 0) {
+    test::Tar foreign(70000, 70000);  // beyond the box's ids, which matters for layers alone
+    foreign.add({.name = ".wh.name", .content = "plain", .mode = 06755});
+    foreign.add({.name = ".wh.dir/", .type = '5'});
+    foreign.add({.name = ".wh.dir/.wh..wh..opq", .content = "x"});
+    REQUIRE(apply(foreign.bytes()).ok());
+    CHECK(p.read(".wh.name") == "plain");
+    CHECK((p.status(".wh.name").st_mode & 07777U) == 0755);
+    CHECK(p.status(".wh.name").st_uid == 0);
+    CHECK(p.has(".wh.dir/.wh..wh..opq"));
+  }
+  test::Tar pipe = tar();
+  pipe.add({.name = "pipe", .type = '6'});
+  const base::Status refused = apply(pipe.bytes());
+  REQUIRE_FALSE(refused.ok());
+  CHECK(refused.error().code() == base::Errc::kInvalidArgument);
+  CHECK(refused.error().message().find("regular files, folders and links only") != std::string::npos);
+}

@@ -182,7 +182,8 @@ TEST_CASE("the job's environment and folder win, and there is always a PATH") {
 
 TEST_CASE("request and answer of the unpacker survive the way there and back") {
   UnpackRequest request;
-  request.layers = {{Compression::kGzip, kDigest}, {Compression::kNone, kDigest}};
+  request.layers = {{Compression::kGzip, kDigest, ""}, {Compression::kNone, kDigest, "task"}};
+  request.inputs_of = UnpackRequest::Owner{4294967294U, 7};
   request.max_bytes = 1ULL << 40U;
   request.id_count = 65536;
   request.mkfs_program = "/usr/bin/mkfs.erofs";
@@ -190,6 +191,10 @@ TEST_CASE("request and answer of the unpacker survive the way there and back") {
   REQUIRE(back.ok());
   CHECK(back->layers.size() == 2);
   CHECK(back->layers[0].compression == Compression::kGzip);
+  CHECK(back->layers[1].folder == "task");
+  REQUIRE(back->inputs_of.has_value());
+  CHECK(back->inputs_of->uid == 4294967294U);
+  CHECK(back->inputs_of->gid == 7);
   CHECK(back->max_bytes == request.max_bytes);
   const auto answer = parse_answer(write_answer({UnpackVerdict::kMismatch, "why"}));
   REQUIRE(answer.ok());

@@ -79,6 +79,8 @@ TEST_CASE("absent fields take their defaults") {
   CHECK(spec.termination_grace.count() == 5);
   CHECK(spec.stop_signal == 15);
   CHECK(spec.volumes.scratch_bytes == 64ULL << 20U);
+  CHECK_FALSE(spec.volumes.task.has_value());
+  CHECK_FALSE(spec.volumes.workspace_seed.has_value());
   CHECK(spec.logs.max_bytes == 16ULL << 20U);
 }
 

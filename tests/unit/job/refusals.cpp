@@ -119,7 +119,8 @@ const std::vector<Edit> kEdits = {
     {"spec.volumes.outputs", "null", kSchema}, {"spec.volumes.outputs", "[]", kSchema},
     {"spec.resources.limits.ephemeral-storage", "\"1Gi\"", kUnsupported}, {"spec.timeout", "5", kSchema},
     // volumes, secrets, network, logs
-    {"spec.volumes.task", R"({"digest":"sha256:00"})", kUnsupported}, {"spec.volumes.workspace", "{}", kUnsupported},
+    {"spec.volumes.task", R"({"digest":"sha256:00"})", kSchema, "spec.volumes.task.digest"}, {"spec.volumes.task", "{}", kSchema, "spec.volumes.task.digest"},
+    {"spec.volumes.workspace", "{}", kSchema, "spec.volumes.workspace.seed"}, {"spec.volumes.workspace", R"({"seed":7})", kSchema, "spec.volumes.workspace.seed"},
     {"spec.volumes.hostPath", "{}", kSchema}, {"spec.volumes.scratch", "{}", kSchema, "spec.volumes.scratch.size"}, {"spec.volumes.scratch.size", "\"0\"", kSchema},
     {"spec.volumes.scratch.size", "\"2Ti\"", kSchema}, {"spec.volumes", "[]", kSchema},
     {"spec.secrets", R"([{"name":"token","ref":"research/token"}])", kUnsupported}, {"spec.secrets", "{}", kSchema}, {"spec.secrets", "null", kSchema},

@@ -114,6 +114,29 @@ TEST_CASE("annotations carry deadline, grace, signal, uid and network") {
   CHECK(plan->workload.deadline_ms == 0);
 }
 
+TEST_CASE("inputs come as mounts of one image, at /task and /workspace alone") {
+  const auto with = [](std::vector<Value> mounts) {
+    Value spec = minimal();
+    put(spec, {"mounts"}, Array(mounts.begin(), mounts.end()));
+    return plan_of(spec);
+  };
+  const auto inputs = [](const char* where, const char* source, Array options) -> Value {
+    return Object{{"destination", where}, {"type", "cellrun.inputs"}, {"source", source}, {"options", std::move(options)}};
+  };
+  const auto plan = with({inputs("/task", "/s/a.erofs", {"ro", "nosuid"}), inputs("/workspace", "/s/a.erofs", {"rw", "size=2m"})});
+  REQUIRE_MESSAGE(plan.ok(), (plan.ok() ? "" : plan.error().message()));
+  CHECK(plan->inputs_path == "/s/a.erofs");
+  REQUIRE(plan->workload.inputs.has_value());
+  CHECK((*plan->workload.inputs == wire::Inputs{.task = true, .workspace_bytes = 2U << 20U}));
+
+  CHECK_FALSE(with({inputs("/etc", "/s/a.erofs", {"ro"})}).ok());
+  CHECK_FALSE(with({inputs("/task", "a.erofs", {"ro"})}).ok());
+  CHECK_FALSE(with({inputs("/task", "/s/a.erofs", {"rw"})}).ok());
+  CHECK_FALSE(with({inputs("/workspace", "/s/a.erofs", {"rw"})}).ok());
+  CHECK_FALSE(with({inputs("/task", "/s/a.erofs", {}), inputs("/task", "/s/a.erofs", {})}).ok());
+  CHECK_FALSE(with({inputs("/task", "/s/a.erofs", {}), inputs("/workspace", "/s/b.erofs", {"size=2m"})}).ok());
+}
+
 TEST_CASE("a terminal has the size it is given") {
   Value spec = minimal();
   put(spec, {"process", "consoleSize"}, Object{{"height", 50}, {"width", 132}});

@@ -37,6 +37,7 @@ Workload full() {
   w.grace_ms = 99;
   w.rootfs_device = "/dev/vdb";
   w.outputs = OutputsPlan{1 << 24, 1000};
+  w.inputs = Inputs{"/dev/vdc", -1, true, 1 << 20};
   return w;
 }
 
@@ -49,6 +50,7 @@ TEST_CASE("a workload comes back as it went, and each cut of it is refused") {
   Workload with_outputs = process;
   with_outputs.outputs = OutputsPlan{1, 1};
   with_outputs.process = ProcessRoot{4, 5, 6};
+    process.inputs = Inputs{"/dev/vdb", 6, false, 4096};
   for (const Workload& workload : {full(), process, with_outputs}) {
     const auto encoded = encode(workload);
     REQUIRE(encoded.ok());
@@ -66,6 +68,9 @@ TEST_CASE("a workload comes back as it went, and each cut of it is refused") {
 
 TEST_CASE("values out of bounds are refused on both ends") {
   const std::vector<std::pair<const char*, std::function<void(Workload&)>>> rows = {
+      {"inputs that show nothing", [](Workload& w) { w.inputs = Inputs{.task = false, .workspace_bytes = 0}; }},
+      {"a workspace without room", [](Workload& w) { w.inputs = Inputs{.workspace_bytes = 100}; }},
+      {"inputs on no device", [](Workload& w) { w.inputs = Inputs{.device = "vdb", .task = true}; }},
       {"no args", [](Workload& w) { w.args.clear(); }},
       {"outputs without a byte", [](Workload& w) { w.outputs = OutputsPlan{0, 1}; }},
       {"outputs without a file", [](Workload& w) { w.outputs = OutputsPlan{1, 0}; }},
