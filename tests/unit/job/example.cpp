@@ -24,7 +24,7 @@ std::string example() {
        "noNewPrivileges": true, "readOnlyRootFilesystem": false}},
    "resources": {"limits": {"cpu": "1500m", "memory": "256Mi", "pids": 128, "ephemeral-storage": "0"}},
    "activeDeadlineSeconds": 300, "startDeadlineSeconds": 60, "terminationGracePeriodSeconds": 7, "stopSignal": "SIGINT",
-   "volumes": {"scratch": {"size": "128Mi"}}, "secrets": [],
+   "volumes": {"scratch": {"size": "128Mi"}, "outputs": {"maxBytes": 1048576, "maxFiles": 16}}, "secrets": [],
    "network": {"egress": {"rules": [], "quota": {"bytes": 10485760}},
      "expectBlocked": [{"to": "198.51.100.7", "port": 80, "protocol": "udp"}]},
    "logs": {"maxBytes": 1048576, "onLimit": "truncate"}}})";
