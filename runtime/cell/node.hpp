@@ -122,7 +122,7 @@ class Node {
   virtual base::Result<std::string> evidence(const std::string& uid, Viewer viewer) = 0;
   // Live decisions of the filter, or the sealed ones after the end. kFailedPrecondition between the two.
   virtual base::Result<model::EgressFacts> flows(const std::string& uid, Viewer viewer) = 0;
-  // Of a closed job. kFailedPrecondition before that, kNotFound when it asked for none or they have expired.
+  // Of a closed job. kFailedPrecondition before that, kNotFound when it asked for none, they have expired or could not be stored.
   virtual base::Result<model::OutputFacts> outputs(const std::string& uid) = 0;
   virtual base::Result<OutputSource> open_output(const std::string& uid, const std::string& path) = 0;
   virtual CapacityView capacity() = 0;

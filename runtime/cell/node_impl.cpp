@@ -490,7 +490,7 @@ base::Result<std::string> NodeImpl::closed_folder(const std::string& uid) {
 base::Result<model::OutputFacts> NodeImpl::outputs(const std::string& uid) {
   auto facts = read_outputs(CR_TRY(closed_folder(uid)));
   if (!facts.ok() && facts.error().code() == Errc::kNotFound) {
-    return Error(Errc::kNotFound, "the job has no outputs: it asked for none, or they have expired");
+    return Error(Errc::kNotFound, "the job has no outputs: it asked for none, they have expired, or its record tells why");
   }
   return facts;
 }
