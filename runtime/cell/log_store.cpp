@@ -154,9 +154,12 @@ base::Result<std::optional<LogPiece>> read_log_piece(const std::string& folder, 
       cursor.within += out.has_value() ? out->data.size() : 0;
       return out;
     }
-    // The last one may still grow.
+    // The last one may still grow, also between the two looks; once it has a successor it does not.
     if (const auto next = CR_TRY(read_log_record(index.get(), cursor.record + 1)); !next.has_value()) {
       break;
+    }
+    if (const auto last = CR_TRY(read_log_record(index.get(), cursor.record)); last.has_value() && cursor.within < last->bytes) {
+      continue;
     }
     ++cursor.record;
     cursor.within = 0;

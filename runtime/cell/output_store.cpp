@@ -2,9 +2,11 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <charconv>
 
 #include "base/file.hpp"
@@ -26,15 +28,33 @@ constexpr const char* kManifest = "/manifest.json";
 constexpr const char* kResult = "/result.json";
 constexpr const char* kTtl = "/ttl";
 constexpr std::size_t kMaxEntries = 64;
+constexpr std::uint64_t kDiskReserve = 256ULL << 20U;  // bytes that outputs leave free
 constexpr collect::Request kWidest{wire::kMaxOutputBytes, wire::kMaxOutputFiles};
 
 }  // namespace
 
 std::string job_folder(const std::string& state_dir, const std::string& uid) { return state_dir + "/jobs/" + uid; }
 
-base::Result<base::UniqueFd> create_outputs(const std::string& folder) {
+base::Result<base::UniqueFd> create_outputs(const std::string& folder, std::uint64_t max_bytes) {
   CR_CHECK(base::make_dirs(folder, 0700));
-  return base::open_file(folder + kData, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);
+  struct statvfs disk {};
+  if (::statvfs(folder.c_str(), &disk) != 0) {
+    return Error::from_errno("outputs: ask for free disk space");
+  }
+  // The ledger lives on this file system and must go on writing.
+  const std::uint64_t free = static_cast<std::uint64_t>(disk.f_bavail) * disk.f_frsize;
+  if (free < kDiskReserve || free - kDiskReserve < max_bytes) {
+    return Error(Errc::kResourceExhausted, "outputs: the node's disk has " + std::to_string(free) + " bytes free, of which " +
+                                               std::to_string(kDiskReserve) + " must stay, and the job may write " + std::to_string(max_bytes));
+  }
+  base::UniqueFd file = CR_TRY(base::open_file(folder + kData, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600));
+  // Promised now, so that jobs side by side do not count the same room; a file system that cannot promise any is asked for none.
+  if (::fallocate(file.get(), FALLOC_FL_KEEP_SIZE, 0, static_cast<off_t>(max_bytes)) != 0 && errno != EOPNOTSUPP) {
+    const Error why = Error::from_errno("outputs: room for " + std::to_string(max_bytes) + " bytes");
+    (void)base::remove_file(folder + kData);
+    return why.clone();
+  }
+  return file;
 }
 
 base::Status store_outputs(const std::string& folder, int data_fd, model::OutputFacts& facts) {
@@ -48,6 +68,10 @@ base::Status store_outputs(const std::string& folder, int data_fd, model::Output
   }
   if (static_cast<std::uint64_t>(st.st_size) != bytes) {
     return Error(Errc::kDataLoss, "outputs: the collector's list does not match what it stored");
+  }
+  // What was promised and not used is free again.
+  if (::ftruncate(data_fd, st.st_size) != 0) {
+    return Error::from_errno("trim outputs");
   }
   if (::fdatasync(data_fd) != 0) {
     return Error::from_errno("sync outputs");

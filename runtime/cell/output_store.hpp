@@ -20,8 +20,9 @@ namespace cellrund::cell {
 
 [[nodiscard]] std::string job_folder(const std::string& state_dir, const std::string& uid);
 
-// Makes the folder where it is missing, and an empty file for the outputs' bytes; read and write.
-base::Result<base::UniqueFd> create_outputs(const std::string& folder);
+// Makes the folder where it is missing, and an empty file for the outputs' bytes; read and write. Promises it room on the disk:
+// kResourceExhausted when `max_bytes` would leave less than 256 MiB free.
+base::Result<base::UniqueFd> create_outputs(const std::string& folder, std::uint64_t max_bytes);
 // Durably: the data, then what it is. Fills in facts.manifest_digest. kDataLoss when the data is not as long as they say.
 base::Status store_outputs(const std::string& folder, int data_fd, model::OutputFacts& facts);
 // kNotFound when there are none, or none any more.

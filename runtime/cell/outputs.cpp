@@ -97,7 +97,7 @@ model::Inventory OutputCollector::intended(const std::string& cell_folder) {
 
 base::Result<OutputCollector> OutputCollector::start(const Options& options, model::Journal& journal) {
   const std::string path = outputs_socket(options.cell_folder);
-  base::UniqueFd data = CR_TRY(create_outputs(options.job_folder));
+  base::UniqueFd data = CR_TRY(create_outputs(options.job_folder, options.budget.max_bytes));
   const base::UniqueFd listener = CR_TRY(listen_at(path));
   const base::FileId id = CR_TRY(base::file_id(path));
   CR_CHECK(journal.created({ItemKind::kSocket, path, std::to_string(id.dev) + ":" + std::to_string(id.ino)}));

@@ -30,8 +30,8 @@ std::optional<std::string> box_deviation(const host::ProcessFacts& found, const 
 // For the record. Fields that only the shim knows stay empty.
 [[nodiscard]] model::VmmFacts box_facts(const host::ProcessFacts& found);
 
-// Inode numbers in a /proc/net/unix text. kDataLoss when it is malformed.
-base::Result<std::set<std::uint64_t>> parse_unix_sockets(std::string_view text);
+// Inode numbers in a /proc/net/unix text; lines without one are passed over.
+std::set<std::uint64_t> parse_unix_sockets(std::string_view text);
 
 struct ProvenBox {
   base::PidFd process;

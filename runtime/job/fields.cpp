@@ -93,7 +93,7 @@ constexpr std::array kFields{
     Field{"spec.volumes.scratch", "size", kValue, kRequired, kBytes},
     Field{"spec.volumes.task", "digest", kValue, kRequired, kDigest},
     Field{"spec.volumes.workspace", "seed", kValue, kRequired, kDigest},
-    Field{"spec.volumes.outputs", "maxBytes", kValue, kRequired, R"({"type":"integer","minimum":1,"maximum":17179869184})"},
+    Field{"spec.volumes.outputs", "maxBytes", kValue, kRequired, R"({"type":"integer","minimum":1,"maximum":1073741824})"},
     Field{"spec.volumes.outputs", "maxFiles", kValue, kRequired, R"({"type":"integer","minimum":1,"maximum":4096})"},
 
     Field{"spec.network", "egress", kObject, kOptional, {}},

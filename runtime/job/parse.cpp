@@ -23,7 +23,7 @@ constexpr std::uint64_t kMiB = 1ULL << 20U;
 constexpr std::uint64_t kTiB = 1ULL << 40U;
 // Outputs that a record can list (evidence/bounded.hpp), and that a client asks for one by one.
 constexpr std::int64_t kMaxOutputFiles = 4096;
-constexpr std::int64_t kMaxOutputBytes = 16LL << 30U;
+constexpr std::int64_t kMaxOutputBytes = 1LL << 30U;
 constexpr std::int64_t kMaxTtlSeconds = 365LL * 86400;
 constexpr std::string_view kIdPunctuation = "._@:+-";
 

@@ -275,7 +275,7 @@ base::Status Agent::on_cell() {
 
 base::Status Agent::on_timer() {
   const base::BootTime now = base::BootTime::now();
-  if (phase_ == Phase::kHandingOver) {
+  if (phase_ == Phase::kHandingOver || (phase_ == Phase::kDraining && cell_ && cell_->outputs_fd() >= 0)) {
     return on_late_outputs(now);
   }
   if (!cell_ || phase_ >= Phase::kDraining) {
@@ -301,7 +301,7 @@ base::Status Agent::on_late_outputs(base::BootTime now) {
   }
   kill_sent_boot_ns_ = exit_.kill_sent_boot_ns = now.ns;
   CR_CHECK(base::disarm_timer(timer_.get()));
-  if (::syscall(SYS_pidfd_send_signal, sender_.get(), SIGKILL, nullptr, 0) != 0 && errno != ESRCH) {
+  if (sender_ && ::syscall(SYS_pidfd_send_signal, sender_.get(), SIGKILL, nullptr, 0) != 0 && errno != ESRCH) {
     return Error::from_errno("kill the sender of outputs");
   }
   return base::ok();
@@ -321,7 +321,7 @@ void Agent::begin_drain() {
 // In a process of its own: the walk and its reader must not keep this loop from its deadline.
 void Agent::begin_outputs() {
   const int mount = cell_->outputs_fd();
-  if (mount < 0) {
+  if (mount < 0 || kill_sent_boot_ns_ != 0) {  // nothing to hand over, or no time left for it
     end_with(std::move(exit_));
     return;
   }

@@ -146,7 +146,8 @@ bool storage_is_full(const Workload& workload) noexcept {
     struct statvfs fs {};
     return ::statvfs(path, &fs) == 0 && (fs.f_bavail == 0 || fs.f_favail == 0);
   };
-  return (!workload.read_only_root && full("/")) ||
+  return (!workload.read_only_root && full("/")) || (workload.outputs.has_value() && full("/outputs")) ||
+         (workload.inputs.has_value() && workload.inputs->workspace_bytes != 0 && full("/workspace")) ||
          std::any_of(workload.tmpfs.begin(), workload.tmpfs.end(), [&](const wire::TmpfsMount& at) { return full(at.path.c_str()); });
 }
 

@@ -32,7 +32,7 @@ inline constexpr std::size_t kMaxOutputPath = 1024;
 inline constexpr std::size_t kMaxOutputName = 255;
 inline constexpr std::size_t kMaxOutputDepth = 32;  // components of a path
 // Of a job, whatever it asks for.
-inline constexpr std::uint64_t kMaxOutputBytes = 16ULL << 30U;
+inline constexpr std::uint64_t kMaxOutputBytes = 1ULL << 30U;
 inline constexpr std::uint64_t kMaxOutputFiles = 4096;
 inline constexpr std::uint64_t kMaxOutputPaths = 512ULL * 1024;  // bytes of all paths together
 // Of the archive.

@@ -10,7 +10,7 @@ build=${CELLRUN_BUILD:-$here/build/test}
 guest=${CELLRUN_GUEST_DIR:-$here/build/guest}
 node='' daemon_pid='' failures=0 checks=0
 
-skip() { echo "skipped: $1"; exit 77; }
+skip() { [ "${failures:-0}" = 0 ] || exit 1; echo "skipped: $1"; exit 77; }
 [ "$(id -u)" = 0 ] || skip "needs root"
 [ -x "$build/runtime/daemon/cellrund" ] || skip "needs a build in $build"
 for tool in jq nft containerd mkfs.erofs busybox; do command -v "$tool" >/dev/null || skip "needs $tool (tools/packages)"; done

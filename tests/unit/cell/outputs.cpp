@@ -34,7 +34,7 @@ unsigned mode_of(const std::string& path) {
 
 // Two outputs, "ab" and "cde", as a collector leaves them.
 model::OutputFacts store_two(const std::string& folder) {
-  const auto data = create_outputs(folder);
+  const auto data = create_outputs(folder, 1 << 20);
   REQUIRE(data.ok());
   REQUIRE(base::write_all(data->get(), base::as_bytes("abcde")).ok());
   model::OutputFacts facts;
@@ -67,13 +67,13 @@ TEST_CASE("stored outputs come back as they went, for root alone, and nothing of
   CHECK(source->file.size == 3);
   CHECK(open_output(folder, "../manifest.json").error().code() == base::Errc::kNotFound);
   CHECK(open_output(folder, "").error().code() == base::Errc::kNotFound);
-  CHECK_FALSE(create_outputs(folder).ok());  // never over what is there
+  CHECK_FALSE(create_outputs(folder, 1 << 20).ok());  // never over what is there
 }
 
 TEST_CASE("data that is not as long as its list says is not stored") {
   const Folder state;
   const std::string folder = job_folder(state.path, "u");
-  const auto data = create_outputs(folder);
+  const auto data = create_outputs(folder, 1 << 20);
   REQUIRE(data.ok());
   REQUIRE(base::write_all(data->get(), base::as_bytes("abc")).ok());
   model::OutputFacts facts;

@@ -118,7 +118,7 @@ const std::vector<Edit> kEdits = {
     {"spec.volumes.outputs", R"({"maxBytes":0,"maxFiles":1})", kSchema, "spec.volumes.outputs.maxBytes"},
     {"spec.volumes.outputs", R"({"maxBytes":1,"maxFiles":0})", kSchema, "spec.volumes.outputs.maxFiles"},
     {"spec.volumes.outputs", R"({"maxBytes":1,"maxFiles":4097})", kSchema, "spec.volumes.outputs.maxFiles"},
-    {"spec.volumes.outputs", R"({"maxBytes":17179869185,"maxFiles":1})", kSchema, "spec.volumes.outputs.maxBytes"},
+    {"spec.volumes.outputs", R"({"maxBytes":1073741825,"maxFiles":1})", kSchema, "spec.volumes.outputs.maxBytes"},
     {"spec.volumes.outputs", R"({"maxBytes":1,"maxFiles":1,"path":"/x"})", kSchema, "spec.volumes.outputs.path"},
     {"spec.resources.limits.ephemeral-storage", "\"1Gi\"", kUnsupported}, {"spec.timeout", "5", kSchema},
     // volumes, secrets, network, logs
