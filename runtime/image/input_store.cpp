@@ -22,8 +22,6 @@ using base::UniqueFd;
 namespace {
 
 constexpr std::size_t kMaxFiles = 100'000;
-// What the smallest archive counts, so that the bounds in bytes bound their number far below kMaxFiles as well.
-constexpr std::uint64_t kLeastCharge = 64UL * 1024;
 constexpr std::string_view kPrefix = "sha256:";
 
 std::int64_t now_seconds() {
@@ -68,7 +66,7 @@ Result<std::vector<InputStore::Stored>> InputStore::list() const {
   const auto add = [&](const std::string& path, std::string name, bool is_image) {
     struct stat st {};
     if (::lstat(path.c_str(), &st) == 0 && S_ISREG(st.st_mode) && crypto::is_digest_text(name)) {
-      out.push_back({std::move(name), is_image, std::max(static_cast<std::uint64_t>(st.st_size), kLeastCharge), st.st_uid, st.st_mtim.tv_sec});
+      out.push_back({std::move(name), is_image, std::max(static_cast<std::uint64_t>(st.st_size), options_.least_charge), st.st_uid, st.st_mtim.tv_sec});
     }
   };
   for (const std::string& file : CR_TRY(base::list_dir(options_.dir + "/sha256", kMaxFiles))) {
@@ -135,7 +133,7 @@ Result<std::optional<InputStore::Upload>> InputStore::begin(const std::string& d
     touch(path);
     return std::optional<Upload>();
   }
-  CR_CHECK(make_room(*state, std::max(size, kLeastCharge), peer_uid));
+  CR_CHECK(make_room(*state, std::max(size, options_.least_charge), peer_uid));
   UniqueFd file = CR_TRY(base::open_file(options_.dir + "/sha256", O_TMPFILE | O_RDWR, 0600).context("inputs"));
   // The disk's room now rather than its lack at the last byte; a file system that cannot promise any is asked for none.
   if (::fallocate(file.get(), FALLOC_FL_KEEP_SIZE, 0, static_cast<off_t>(size)) != 0 && errno != EOPNOTSUPP) {

@@ -29,6 +29,8 @@ struct InputStoreOptions {
   std::uint64_t max_archive_bytes = 256ULL << 20U;
   std::uint64_t max_peer_bytes = 1ULL << 30U;     // uploaded by one peer uid and still stored, uploads under way included
   std::uint64_t max_bytes = 4ULL << 30U;          // archives and images; uploads under way included
+  // What the smallest archive counts, so that the bounds in bytes bound their number as well.
+  std::uint64_t least_charge = 64UL * 1024;
   std::chrono::seconds keep{7 * 86400};           // what no job has named and nobody has uploaded for so long goes
 };
 
