@@ -27,7 +27,7 @@ as_root='.spec.container.securityContext = {runAsUser: 0, runAsGroup: 0, capabil
 job() { echo ".spec.container.command = $(jq -cn '$ARGS.positional' --args /hostile "$@") | .spec.container.args = []"; }
 
 # A neighbour that counts. Its count must go on growing, whatever the others do.
-start neighbour 'i=0; while :; do i=$((i + 1)); echo $i; sleep 0.2; done' "$process_lane | .spec.activeDeadlineSeconds = 3600"
+start neighbour 'i=0; while :; do i=$((i + 1)); echo $i; sleep 0.2; done' "$process_lane | .spec.activeDeadlineSeconds = 3600 | .spec.resources.limits.cpu = \"200m\""
 neighbour=$uid
 counted() { cellrun logs "$neighbour" | tail -n 1; }
 last=0
@@ -85,9 +85,8 @@ if wants limits; then
   submit word '' "$(job fork)"
   check "what the guest says of limits is marked as its word" equal "$(field '.vantage.guest | index("exit.reason") != null and index("exit.limitsHit.inside") != null')" true
   check "peak and overhead are on record" equal "$(field '.resources | (.peak.memoryBytes > 0) and (.peak.cpuMicros > 0) and (.overhead.memoryBytes > 0) and (.enforced.memoryBytes == .requested.memoryBytes + .overhead.memoryBytes)')" true
-  deadline_job spin '' "$short | $as_root | .spec.resources.limits.cpu = \"2\" | $(job spin)"
+  deadline_job spin '' "$short | $as_root | .spec.resources.limits.cpu = \"1500m\" | $(job spin)"
   deadline_job fork-hold '' "$short | $(job fork-hold)"
-  check "fork-hold: it met its limit" equal "$(inside)" pids
 fi
 
 if wants host-oom; then
