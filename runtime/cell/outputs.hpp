@@ -39,7 +39,7 @@ class OutputCollector {
   ~OutputCollector();
 
   // Once, when the cell is over: what has come is stored durably, and the process has ended. Takes moments, at most
-  // 15 s; an error: nothing is stored.
+  // 15 s, and then as long as the disk takes to sync them; an error: nothing is stored.
   base::Result<model::OutputFacts> finish();
 
  private:

@@ -4,20 +4,11 @@
 # CELLRUN_FLOOD_BYTES says how much one line of the flood is (1 GB), CELLRUN_HOSTILE which groups of checks run.
 . "$(dirname "$0")/lib.sh"
 needs_guest
-command -v cpio >/dev/null || skip "needs cpio"
 flood_bytes=${CELLRUN_FLOOD_BYTES:-1000000000}
 groups=${CELLRUN_HOSTILE:-limits host-oom flood pipes guest}
 wants() { [[ " $groups " == *" $1 "* ]]; }
 
-# The guest's image with a taken-over init, which then becomes the real one. A later archive replaces files of an earlier.
-hostile=$build/tests/guests/hostile-guest
-rm -rf "$hostile" && mkdir -p "$hostile/initrd.d"
-(cd "$hostile/initrd.d" && cpio --quiet -id init <"$guest/initrd" && mv init cell-init)
-cp "$build/tests/guests/hostile-init" "$hostile/initrd.d/init"
-{ cat "$guest/initrd"; (cd "$hostile/initrd.d" && printf 'cell-init\ninit\n' | cpio --quiet -o -H newc); } >"$hostile/initrd"
-ln -s "$guest/vmlinux" "$hostile/vmlinux"
-cp "$guest/manifest.json" "$hostile/manifest.json"
-guest=$hostile
+taken_over_guest "$build/tests/guests/hostile-init"
 node_up $'enabled = ["process", "microvm"]'
 "$here/tools/demo-image" --name registry.local/demo/hostile --add "$build/tests/guests/hostile-job=/hostile" "$node/hostile.tar" >/dev/null
 image=$(cellrun image import "$node/hostile.tar" | tail -n 1)

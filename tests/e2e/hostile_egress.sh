@@ -5,19 +5,10 @@
 # CELLRUN_MACHINES and CELLRUN_PROCESSES say how often each lane starts (100 each; 0 leaves one out).
 . "$(dirname "$0")/lib.sh"
 needs_guest
-command -v cpio >/dev/null || skip "needs cpio"
 machines=${CELLRUN_MACHINES:-100} processes=${CELLRUN_PROCESSES:-100}
 [ $((machines + processes)) -gt 0 ] || { echo "needs at least one start"; exit 1; }
 
-# The guest's image with the probe as /init, which then becomes the real one. A later archive replaces files of an earlier.
-hostile=$build/tests/guests/hostile
-rm -rf "$hostile" && mkdir -p "$hostile/initrd.d"
-(cd "$hostile/initrd.d" && cpio --quiet -id init <"$guest/initrd" && mv init cell-init)
-cp "$build/tests/guests/egress-probe" "$hostile/initrd.d/init"
-{ cat "$guest/initrd"; (cd "$hostile/initrd.d" && printf 'cell-init\ninit\n' | cpio --quiet -o -H newc); } >"$hostile/initrd"
-ln -s "$guest/vmlinux" "$hostile/vmlinux"
-cp "$guest/manifest.json" "$hostile/manifest.json"
-guest=$hostile
+taken_over_guest "$build/tests/guests/egress-probe"
 node_up $'enabled = ["process", "microvm"]'
 "$here/tools/demo-image" --name registry.local/demo/probe --add "$build/tests/guests/egress-probe=/probe" "$node/probe.tar" >/dev/null
 image=$(cellrun image import "$node/probe.tar" | tail -n 1)

@@ -19,6 +19,19 @@ needs_guest() {
   command -v qemu-system-x86_64 >/dev/null || skip "needs qemu-system-x86_64"
 }
 
+# The guest's image with PROGRAM as /init, which then becomes the real one, /cell-init. A later archive replaces files of an earlier.
+taken_over_guest() { # PROGRAM
+  command -v cpio >/dev/null || skip "needs cpio"
+  local own=$build/tests/guests/with-${1##*/}
+  rm -rf "$own" && mkdir -p "$own/initrd.d"
+  (cd "$own/initrd.d" && cpio --quiet -id init <"$guest/initrd" && mv init cell-init)
+  cp "$1" "$own/initrd.d/init"
+  { cat "$guest/initrd"; (cd "$own/initrd.d" && printf 'cell-init\ninit\n' | cpio --quiet -o -H newc); } >"$own/initrd"
+  ln -s "$guest/vmlinux" "$own/vmlinux"
+  cp "$guest/manifest.json" "$own/manifest.json"
+  guest=$own
+}
+
 say() { printf '%s  %s\n' "$(date -u +%H:%M:%S)" "$*"; }
 check() { # DESCRIPTION COMMAND...
   local what=$1; shift
