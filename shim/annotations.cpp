@@ -139,6 +139,11 @@ Result<Annotations> parse_annotations(const base::json::Object* annotations) {
       // Root is no uid for a VMM, and (uid_t)-1 means "unchanged" to setresuid(2).
       constexpr std::int64_t kHighest = std::numeric_limits<std::uint32_t>::max() - std::int64_t{1};
       out.vmm_uid = static_cast<std::uint32_t>(CR_TRY(number(key, *text, 1, kHighest)));
+    } else if (name == "secrets") {
+      if (text->empty() || text->front() != '/' || text->size() > 107) {  // sun_path (unix(7))
+        return bad(key, "not the absolute path of a socket");
+      }
+      out.secrets_socket = *text;
     } else if (name == "network") {
       out.network = CR_TRY(network(key, *text, out.nameserver));
     } else if (name == "outputs") {

@@ -30,6 +30,7 @@ struct Annotations {
   std::optional<wire::NetworkConfig> network;
   std::string nameserver;
   std::optional<OutputsAnnotation> outputs;  // dev.cellrun.outputs = {"socket","maxBytes","maxFiles"}
+  std::string secrets_socket;  // dev.cellrun.secrets: where to fetch the job's secrets; empty: it has none
 };
 
 // `annotations` is the OCI spec's object, or nullptr. An unknown dev.cellrun.* key is kInvalidArgument: an instruction

@@ -138,6 +138,10 @@ Status write_end(const std::string& bundle, const End& end) {
   for (const std::string& step : end.ladder) {
     ladder.emplace_back(step);
   }
+  json::Array revoked;
+  for (const auto& [name, at] : end.revoked) {
+    revoked.emplace_back(json::Object{{"name", name}, {"bootNs", at.ns}});
+  }
   return write(bundle, kExitFile,
                json::Object{{"kind", to_string(end.kind)},
                             {"value", end.value},
@@ -147,6 +151,7 @@ Status write_end(const std::string& bundle, const End& end) {
                             {"guestDiskFull", end.guest_disk_full},
                             {"deadlineFiredBootNs", end.deadline_fired.has_value() ? end.deadline_fired->ns : std::int64_t{0}},
                             {"ladder", std::move(ladder)},
+                            {"revokedSecrets", std::move(revoked)},
                             {"endedBootNs", end.ended.ns}});
 }
 

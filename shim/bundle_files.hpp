@@ -67,6 +67,7 @@ struct End {
   std::optional<base::BootTime> deadline_fired;
   std::vector<std::string> ladder;  // "TERM@<boot ns>", "KILL@…", "VMM@…": what the shim did to end it
   base::BootTime ended;
+  std::vector<std::pair<std::string, base::BootTime>> revoked;  // secrets that were withdrawn before the end
 };
 // What containerd is told: exit code; 128+n for a signal; 126 or 127; 137 for a machine that was killed; 255 else.
 [[nodiscard]] std::uint32_t exit_status(const End& end) noexcept;

@@ -60,7 +60,9 @@ std::vector<std::string> qemu_arguments(const QemuPlan& plan) {
       "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
       // ACPI is how a kernel without virtio-mmio command line devices finds its disks; the timers of a PC are what it
       // calibrates against under emulation.
-      "-machine", "microvm,acpi=on,pit=on,pic=on,rtc=on,isa-serial=off,auto-kernel-cmdline=off",
+      "-machine", "microvm,acpi=on,pit=on,pic=on,rtc=on,isa-serial=off,auto-kernel-cmdline=off,"
+      // The guest's memory may hold secrets: it is in no core dump, and no other process's pages are merged with it.
+      "dump-guest-core=off,mem-merge=off",
       "-global", "virtio-mmio.force-legacy=off",
       // The translation cache would by default grow to a gigabyte.
       "-accel", plan.accel == Accel::kKvm ? "kvm" : "tcg,thread=multi,tb-size=64",

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -61,6 +62,11 @@ Result<base::UniqueFd> termination_signals() {
 
 Status run_serve(const CommandLine& line) {
   (void)::signal(SIGPIPE, SIG_IGN);
+  // No core of this process, whatever core_pattern says, and no other user's eyes: it passes secrets on.
+  const rlimit none{0, 0};
+  if (::prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0 || ::setrlimit(RLIMIT_CORE, &none) != 0) {
+    return Error::from_errno("forbid core dumps");
+  }
   redirect_log();
   base::log::init("containerd-shim-cellrun-v2", line.debug ? base::log::Level::kDebug : base::log::Level::kInfo);
   base::UniqueFd listener(kListenerFd);
@@ -81,7 +87,8 @@ Status run_serve(const CommandLine& line) {
                 .self = CR_TRY(self_path()),
                 .config_path = line.config,
                 .shim = CR_TRY(base::process_id(::getpid())),
-                .socket_path = socket_path};
+                .socket_path = socket_path,
+                .events = ttrpc_address == nullptr || *ttrpc_address == '\0' ? Events::kCommands : Events::kSocket};
 
   ttrpc::Server* server_view = nullptr;
   bool ending = false;

@@ -26,11 +26,13 @@
 #include "shim/bundle_files.hpp"
 #include "shim/children.hpp"
 #include "shim/config.hpp"
+#include "shim/confinement.hpp"
 #include "shim/exec.hpp"
 #include "shim/loop.hpp"
 #include "shim/machine.hpp"
 #include "shim/process_stdio.hpp"
 #include "shim/rootfs.hpp"
+#include "shim/secret_channel.hpp"
 #include "shim/spec.hpp"
 #include "shim/uid_pool.hpp"
 
@@ -54,6 +56,7 @@ class Task {
     std::string config_path;  // as given on the command line; empty: found by itself
     base::ProcessId shim;
     std::string socket_path;
+    Events events = Events::kSocket;
   };
   using Answer = std::function<void(base::Result<pid_t>)>;  // called exactly once
 
@@ -120,6 +123,9 @@ class Task {
   void on_exit_event(const wire::Exit& exit);
   void on_died(base::ExitStatus exit);
   void begin();
+  void begin_if_ready();
+  base::Status hand_over_secrets();
+  void on_secret_timer();
   void on_deadline();
   void on_deadline_and_grace();
   void stop_because(EndKind kind, int value, std::string message);
@@ -169,6 +175,11 @@ class Task {
   std::unique_ptr<Timer> final_timer_;     // deadline plus grace
   std::optional<base::BootTime> deadline_;
   std::optional<base::BootTime> deadline_fired_;
+  std::unique_ptr<SecretChannel> secret_channel_;          // until cellrund has handed them over
+  std::optional<std::vector<wire::NamedSecret>> secrets_;  // until START: then their values are the guest's alone
+  std::unique_ptr<Timer> secret_timer_;
+  std::vector<std::pair<std::string, base::BootTime>> to_revoke_;  // and when
+  std::vector<std::pair<std::string, base::BootTime>> revoked_;
   std::vector<std::string> ladder_;
   std::optional<End> verdict_;             // why the VMM is being ended, before it is dead
   std::optional<TaskEnd> ended_;

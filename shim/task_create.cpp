@@ -111,6 +111,22 @@ Status Task::prepare() {
     }
   }));
   stdio_ = CR_TRY(ProcessStdio::open(env_.loop, request_.stdio, machine_));
+  if (!plan_.annotations.secrets_socket.empty()) {
+    secret_channel_ = CR_TRY(SecretChannel::open(env_.loop, plan_.annotations.secrets_socket, [this](auto received) {
+      if (!received.ok()) {
+        const std::string why = received.error().message();
+        // Before the VMM is there its creation fails, afterwards it is ended: without them nothing starts.
+        if (state_ == State::kPreparing) {
+          fail_create(std::move(received).error());
+        } else {
+          stop_because(EndKind::kAgentUnreachable, 0, why);
+        }
+        return;
+      }
+      secrets_ = std::move(received).value();
+      begin_if_ready();
+    }));
+  }
   images_ = CR_TRY(load_guest_images(config_));
   return find_accelerator();
 }
@@ -254,6 +270,11 @@ Status Task::enter_cgroup(const base::ProcessId& vmm) {
 void Task::on_checked(Result<VmmStatus> checked) {
   if (!checked.ok()) {
     fail_create(std::move(checked).error());
+    return;
+  }
+  // The guest has not run an instruction that we would have heard of: its first bytes are parsed by the loop's next turn.
+  if (Status confined = confine_shim(env_.events); !confined.ok()) {
+    fail_create(std::move(confined).error());
     return;
   }
   vmm_status_ = *std::move(checked);

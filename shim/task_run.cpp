@@ -1,4 +1,5 @@
 // Task, second half: START, the deadline, and the one way to the end.
+#include <algorithm>
 #include <chrono>
 #include <csignal>
 
@@ -28,8 +29,52 @@ void Task::start(Answer started) {
   }
   started_ = std::move(started);
   state_ = State::kStarting;
-  if (committed_) {
+  begin_if_ready();
+}
+
+// Asked for, the guest ready for good, and its secrets here if it has any.
+void Task::begin_if_ready() {
+  if (state_ == State::kStarting && committed_ && (plan_.annotations.secrets_socket.empty() || secrets_.has_value())) {
     begin();
+  }
+}
+
+// Into the guest, before START, and out of this process.
+Status Task::hand_over_secrets() {
+  if (!secrets_.has_value()) {
+    return base::ok();
+  }
+  const BootTime now = BootTime::now();
+  for (const wire::NamedSecret& secret : *secrets_) {
+    CR_CHECK(machine_->with_session([&secret](wire::HostSession& s) { return s.send_secret(secret); }));
+    if (secret.ttl.count() > 0) {
+      to_revoke_.emplace_back(secret.name, now + secret.ttl);
+    }
+  }
+  secrets_.reset();
+  if (!to_revoke_.empty()) {
+    secret_timer_ = CR_TRY(Timer::create(env_.loop, [this] { on_secret_timer(); }));
+    on_secret_timer();  // arms it
+  }
+  return base::ok();
+}
+
+void Task::on_secret_timer() {
+  const BootTime now = BootTime::now();
+  std::optional<BootTime> next;
+  std::erase_if(to_revoke_, [&](const auto& secret) {
+    if (secret.second > now) {
+      next = next.has_value() ? std::min(*next, secret.second) : secret.second;
+      return false;
+    }
+    if (state_ != State::kStopped) {
+      machine_->with_session([&](wire::HostSession& s) { s.revoke(secret.first); });
+    }
+    revoked_.emplace_back(secret.first, now);
+    return true;
+  });
+  if (next.has_value()) {
+    (void)secret_timer_->arm(*next);  // cannot fail for a valid timer
   }
 }
 
@@ -44,6 +89,7 @@ void Task::begin() {
       CR_CHECK(deadline_timer_->arm(*deadline_));
       CR_CHECK(final_timer_->arm(*deadline_ + plan_.annotations.grace));
     }
+    CR_CHECK(hand_over_secrets());
     CR_CHECK(machine_->with_session([](wire::HostSession& s) { return s.start(); }));
     VmFacts facts{.vmm_path = images_->qemu_path,
                   .vmm_digest = images_->qemu_digest,
@@ -130,9 +176,7 @@ void Task::on_committed(Status committed) {
     return;
   }
   committed_ = true;
-  if (state_ == State::kStarting) {
-    begin();
-  }
+  begin_if_ready();
 }
 
 void Task::on_exit_event(const wire::Exit& exit) {
@@ -278,13 +322,16 @@ void Task::on_died(base::ExitStatus exit) {
 }
 
 void Task::finish(End end) {
-  for (const auto& timer : {&step_timer_, &deadline_timer_, &final_timer_}) {
+  secrets_.reset();
+  secret_channel_.reset();
+  for (const auto& timer : {&step_timer_, &deadline_timer_, &final_timer_, &secret_timer_}) {
     if (*timer) {
       (*timer)->disarm();
     }
   }
   end.deadline_fired = deadline_fired_;
   end.ladder = ladder_;
+  end.revoked = revoked_;
   end.ended = BootTime::now();
   state_ = State::kStopped;
   if (const Status written = write_end(request_.bundle, end); !written.ok()) {

@@ -69,6 +69,21 @@ Check check_amounts(const JobSpec& spec, const Grant& grant, std::uint64_t open_
   return {};
 }
 
+// A secret is its namespace's, and within that what the signer's grant names.
+Check check_secrets(const JobSpec& spec, const Grant& grant) {
+  for (std::size_t i = 0; i < spec.secrets.size(); ++i) {
+    const std::string& ref = spec.secrets[i].ref;
+    const std::string field = "spec.secrets[" + std::to_string(i) + "].ref";
+    if (!ref.starts_with(spec.metadata.tenant + "/")) {
+      return denied(field, "is not of the job's namespace", "a job gets secrets of metadata.namespace alone");
+    }
+    if (!any_match(grant.secrets, ref)) {
+      return denied(field, "is not one that the signing key may use", "`cellrun trust ls` shows its secrets");
+    }
+  }
+  return {};
+}
+
 // A name takes a resolver, and that one somebody to ask.
 Check check_names(const JobSpec& spec, const NodePolicy& policy) {
   const auto& rules = spec.egress.rules;
@@ -175,6 +190,9 @@ base::Result<model::AdmittedJob, Refusal> Admission::admit(model::VerifiedJob&& 
     return std::move(*refusal);
   }
   if (auto refusal = check_amounts(spec, *grant, open_jobs); refusal.has_value()) {
+    return std::move(*refusal);
+  }
+  if (auto refusal = check_secrets(spec, *grant); refusal.has_value()) {
     return std::move(*refusal);
   }
   const EgressGrants grants = EgressGrants::from(grant->egress);

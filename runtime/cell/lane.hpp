@@ -23,6 +23,7 @@
 #include "model/node.hpp"
 #include "model/stages.hpp"
 #include "netpolicy/router.hpp"
+#include "shim/wire/secrets.hpp"
 
 namespace cellrund::cell {
 
@@ -45,6 +46,7 @@ struct LaneEnd {
   std::optional<base::BootTime> deadline_fired;
   std::vector<std::string> ladder;
   base::BootTime ended;
+  std::vector<std::pair<std::string, base::BootTime>> revoked;  // secrets that the lane withdrew before that
 };
 
 struct StartFailure {
@@ -68,6 +70,7 @@ struct CellPlan {
   const netpolicy::NetworkedCell& network;
   const host::Cgroup& cgroup;
   Process process;
+  std::vector<wire::NamedSecret> secrets;  // to be in the cell before START, and wiped here by then
   std::string folder;  // <run>/cells/<uid>, made and journalled by the pipeline
   model::Journal& journal;
   const CancelFlag& cancel;

@@ -11,6 +11,7 @@
 
 #include "base/file.hpp"
 #include "cell/oci_spec.hpp"
+#include "cell/secret_server.hpp"
 #include "cell/shim_report.hpp"
 #include "cell/vmm_box.hpp"
 #include "containerd/timeouts.hpp"
@@ -261,6 +262,14 @@ class MicrovmLane final : public Lane {
         std::array<Output, 2>{Output{Stream::kStdout, std::move(stdout_fifo).value()},
                               Output{Stream::kStderr, std::move(stderr_fifo).value()}});
 
+    std::optional<SecretServer> secrets;
+    if (!plan.secrets.empty()) {
+      auto server = SecretServer::create(plan.folder + kSecretsSocket);
+      if (!server.ok()) {
+        return StartFailure{Reason::kCreateContainerError, server.error().message()};
+      }
+      secrets.emplace(std::move(server).value());
+    }
     containerd::Container container;
     container.id = id;
     container.runtime = kMicrovmRuntime;
@@ -280,6 +289,15 @@ class MicrovmLane final : public Lane {
     auto box = vmm.ok() ? prove_box(*vmm, declared_box(plan), plan.cgroup) : base::Result<ProvenBox>(vmm.error().clone());
     if (!box.ok()) {
       return StartFailure{Reason::kVmmStartFailed, box.error().message()};
+    }
+    if (secrets.has_value()) {
+      const auto shim = read_shim_pid(bundle);
+      const base::Status given = shim.ok() ? secrets->hand_over(plan.secrets, *shim, deadline) : base::Status(shim.error().clone());
+      plan.secrets.clear();
+      secrets.reset();
+      if (!given.ok()) {
+        return failed(given.error(), Reason::kCreateContainerError, bundle, deadline);
+      }
     }
     if (plan.cancel.raised()) {
       return StartFailure{Reason::kNone, "cancelled before START"};

@@ -39,9 +39,13 @@ class ProcessCell final : public RunningCell {
       polls.push_back({control_.get(), static_cast<short>(POLLIN | out), 0});
     }
     polls.push_back({init_.fd(), POLLIN, 0});
+    if (secret_timer_) {
+      polls.push_back({secret_timer_.get(), POLLIN, 0});
+    }
   }
 
   void service(OutputSink& sink) override {
+    revoke_due();
     pump(sink);
     if (end_.has_value()) {
       return;
@@ -72,8 +76,9 @@ class ProcessCell final : public RunningCell {
   }
 
   // From HELLO to START. Any event that does not belong there ends the start.
-  base::Status bring_up(const wire::Workload& workload, std::chrono::seconds active_deadline, base::Deadline deadline,
-                        const CancelFlag& cancel, OutputSink& sink) {
+  base::Status bring_up(const wire::Workload& workload, std::chrono::seconds active_deadline,
+                        std::vector<wire::NamedSecret> secrets, base::Deadline deadline, const CancelFlag& cancel,
+                        OutputSink& sink) {
     while (started_.ns == 0) {
       if (cancel.raised()) {
         return Error(base::Errc::kCancelled, "cancelled before START");
@@ -92,6 +97,8 @@ class ProcessCell final : public RunningCell {
       }
       if (ready_) {
         const BootTime now = BootTime::now();
+        CR_CHECK(hand_over(secrets, now));
+        secrets.clear();
         CR_CHECK(session_.start((now + active_deadline).ns));
         started_ = now;
       }
@@ -105,6 +112,42 @@ class ProcessCell final : public RunningCell {
   }
 
  private:
+  base::Status hand_over(const std::vector<wire::NamedSecret>& secrets, BootTime now) {
+    for (const wire::NamedSecret& secret : secrets) {
+      CR_CHECK(session_.send_secret(secret));
+      if (secret.ttl.count() > 0) {
+        to_revoke_.emplace_back(secret.name, now + secret.ttl);
+      }
+    }
+    return arm_secret_timer();
+  }
+
+  base::Status arm_secret_timer() {
+    secret_timer_.reset();
+    const auto next = std::min_element(to_revoke_.begin(), to_revoke_.end(),
+                                       [](const auto& a, const auto& b) { return a.second < b.second; });
+    if (next != to_revoke_.end()) {
+      secret_timer_ = CR_TRY(base::boot_timer(next->second));
+    }
+    return base::ok();
+  }
+
+  void revoke_due() {
+    const BootTime now = BootTime::now();
+    const std::size_t before = to_revoke_.size();
+    std::erase_if(to_revoke_, [&](const auto& secret) {
+      if (secret.second > now) {
+        return false;
+      }
+      session_.revoke(secret.first);
+      revoked_.emplace_back(secret.first, now);
+      return true;
+    });
+    if (to_revoke_.size() != before && !arm_secret_timer().ok()) {
+      (void)init_.signal(SIGKILL);  // what cannot be withdrawn in time is withdrawn now, with its cell
+    }
+  }
+
   void pump(OutputSink& sink) {
     // At most as much as the credits allow the other side to have in flight, so one cell cannot hold the thread.
     constexpr int kMaxReads = 16;
@@ -163,6 +206,7 @@ class ProcessCell final : public RunningCell {
   void finish() {
     LaneEnd end;
     end.ended = BootTime::now();
+    end.revoked = revoked_;
     if (!exit_.has_value()) {
       end.kind = failed_.has_value() ? EndKind::kAgentUnreachable : EndKind::kVmmDied;
       end.message = failed_.value_or("cell-init died without a report");
@@ -196,6 +240,8 @@ class ProcessCell final : public RunningCell {
   base::UniqueFd control_;
   wire::HostSession session_;
   BootTime started_;
+  std::vector<std::pair<std::string, BootTime>> to_revoke_, revoked_;
+  base::UniqueFd secret_timer_;
   bool hello_ = false;
   bool workload_sent_ = false;
   bool ready_ = false;
@@ -216,11 +262,13 @@ class ProcessLane final : public Lane {
 
   base::Result<std::unique_ptr<RunningCell>, StartFailure> start(CellPlan plan, base::Deadline deadline,
                                                                  OutputSink& sink) override {
+    auto secrets = std::move(plan.secrets);
     auto cell = spawn(plan);
     if (!cell.ok()) {
       return StartFailure{Reason::kCreateContainerError, cell.error().message()};
     }
-    auto up = (*cell)->bring_up(workload_of(plan), plan.job.spec().active_deadline, deadline, plan.cancel, sink);
+    auto up = (*cell)->bring_up(workload_of(plan), plan.job.spec().active_deadline, std::move(secrets), deadline,
+                                    plan.cancel, sink);
     if (!up.ok()) {
       const bool late = up.error().code() == base::Errc::kDeadlineExceeded;
       return StartFailure{late ? Reason::kStartDeadlineExceeded : Reason::kAgentUnreachable, up.error().message()};

@@ -149,6 +149,9 @@ NodeImpl::SubmitResult NodeImpl::submit(base::BytesView envelope, const model::P
   if (!admitted.ok()) {
     return refuse(std::move(admitted).error(), std::move(request));
   }
+  if (auto refusal = services_.secrets.refusal(admitted->spec().secrets); refusal.has_value()) {
+    return refuse(std::move(*refusal), std::move(request));
+  }
   return accept(std::move(admitted).value(), envelope, peer);
 }
 

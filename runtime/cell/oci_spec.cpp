@@ -1,7 +1,11 @@
 #include "cell/oci_spec.hpp"
 
+#include <array>
+#include <cstdio>
+
 #include "base/json.hpp"
 #include "cell/outputs.hpp"
+#include "cell/workload.hpp"
 #include "netpolicy/address.hpp"
 
 namespace cellrund::cell {
@@ -62,6 +66,12 @@ std::string oci_spec(const CellPlan& plan, std::uint32_t vmm_uid) {
   if (plan.inputs != nullptr && spec.volumes.workspace_seed.has_value()) {
     mounts.emplace_back(inputs("/workspace", {"rw", "nosuid", "nodev", "size=" + std::to_string(spec.volumes.scratch_bytes)}));
   }
+  if (!spec.secrets.empty()) {
+    std::array<char, 8> mode{};
+    (void)std::snprintf(mode.data(), mode.size(), "%o", kSecretsFolderMode);
+    mounts.push_back(mount(wire::kSecretsPath, "tmpfs", {"nosuid", "nodev", std::string("mode=") + mode.data(),
+                                                         "size=" + std::to_string(kSecretsFolderBytes)}));
+  }
 
   constexpr std::int64_t kCpuPeriodUs = 100'000;
   Object resources{
@@ -97,6 +107,9 @@ std::string oci_spec(const CellPlan& plan, std::uint32_t vmm_uid) {
     annotations.set(kAnnotationOutputs, base::json::write(Object{{"socket", outputs_socket(plan.folder)},
                                                                  {"maxBytes", spec.volumes.outputs->max_bytes},
                                                                  {"maxFiles", spec.volumes.outputs->max_files}}));
+  }
+  if (!spec.secrets.empty()) {
+    annotations.set(kAnnotationSecrets, plan.folder + kSecretsSocket);
   }
   return base::json::write(Object{
       {"ociVersion", "1.0.2"},

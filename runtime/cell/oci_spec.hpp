@@ -19,6 +19,9 @@ inline constexpr const char* kAnnotationOutputs = "dev.cellrun.outputs";
 
 // The mount type by which our shim takes the image with the job's files.
 inline constexpr const char* kInputsMountType = "cellrun.inputs";
+inline constexpr const char* kAnnotationSecrets = "dev.cellrun.secrets";
+// Below the cell's folder: where its shim fetches the job's secrets.
+inline constexpr const char* kSecretsSocket = "/secrets";
 
 // JSON text. `vmm_uid` is the host uid that the cell's VMM runs as.
 [[nodiscard]] std::string oci_spec(const CellPlan& plan, std::uint32_t vmm_uid);

@@ -1,5 +1,6 @@
 #include "cell/pipeline.hpp"
 
+#include <algorithm>
 #include <functional>
 #include <utility>
 
@@ -27,6 +28,17 @@ Outcome failure(Reason reason, std::string message) {
 
 bool ended_by_itself(const Outcome& outcome) {
   return outcome.reason == Reason::kCompleted || outcome.reason == Reason::kError || outcome.reason == Reason::kSignaled;
+}
+
+// What the wall clock showed then, by what it shows now.
+base::WallTime wall_of(base::BootTime then) {
+  constexpr std::int64_t kSecond = 1'000'000'000;
+  const base::WallTime now = base::WallTime::now();
+  const std::int64_t ns = now.seconds * kSecond + now.nanos - (base::BootTime::now() - then).count();
+  base::WallTime out = now;
+  out.seconds = ns / kSecond;
+  out.nanos = static_cast<decltype(out.nanos)>(ns % kSecond);
+  return out;
 }
 
 // Output goes to the job's log; whoever follows is woken. `at_limit` is called once, for the first output that is dropped.
@@ -178,6 +190,10 @@ class Cell {
       return std::move(*stop);
     }
 
+    auto secrets = services_.secrets.fetch(spec_.secrets);
+    if (!secrets.ok()) {
+      return failure(Reason::kCreateContainerError, secrets.error().message());
+    }
     record_.enter(State::kStarting, "network armed");
     CellPlan plan{.name = name_,
                   .job = ticket_.job,
@@ -186,6 +202,7 @@ class Cell {
                   .network = *live.network,
                   .cgroup = *live.cgroup,
                   .process = {process->args, process->env, process->cwd},
+                  .secrets = std::move(secrets).value(),
                   .folder = services_.paths.cell_folder(uid_),
                   .journal = *live.journal,
                   .cancel = *ticket_.cancel};
@@ -197,6 +214,9 @@ class Cell {
       return failure(started.error().reason, started.error().message);
     }
     live.cell = std::move(started).value();
+    for (const model::SecretRef& secret : spec_.secrets) {
+      record_.facts().secrets.push_back({secret.name, wall_of(live.cell->started()), std::nullopt});
+    }
     record_.facts().lane = live.cell->facts();
     record_.enter(State::kRunning, "START sent");
     return base::Unit{};
@@ -305,6 +325,12 @@ class Cell {
                                  .on_stopping = [&](std::string_view cause) { record_.enter(State::kStopping, cause); }});
     record_.facts().deadline = std::move(done.deadline);
     limits_hit_ = done.limits;
+    // With its cell's end a secret is gone too; the lane may have withdrawn it before.
+    for (model::SecretFacts& secret : record_.facts().secrets) {
+      const auto early = std::find_if(done.revoked.begin(), done.revoked.end(),
+                                      [&](const auto& revoked) { return revoked.first == secret.name; });
+      secret.revoked = wall_of(early != done.revoked.end() ? early->second : done.ended);
+    }
     return std::move(done.outcome);
   }
 

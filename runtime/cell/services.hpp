@@ -9,6 +9,7 @@
 #include "admit/capacity.hpp"
 #include "cell/job_table.hpp"
 #include "cell/lane.hpp"
+#include "cell/secret_store.hpp"
 #include "cell/watchdog.hpp"
 #include "crypto/keys.hpp"
 #include "host/cgroup.hpp"
@@ -44,6 +45,7 @@ struct Services {
   ledger::Ledger& ledger;
   JobTable& table;
   admit::CapacityPool& capacity;
+  const SecretStore& secrets;
   Watchdog& watchdog;
   image::Preparer& images;
   image::ContentStore& content;

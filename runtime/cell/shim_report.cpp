@@ -76,6 +76,16 @@ base::Result<ShimStarted> read_shim_started(const std::string& bundle) {
   return out;
 }
 
+base::Result<pid_t> read_shim_pid(const std::string& bundle) {
+  const std::string path = bundle + "/shim.pid";
+  const std::string text = CR_TRY(base::read_file(path, 64));
+  pid_t pid = 0;
+  if (std::from_chars(text.data(), text.data() + text.size(), pid).ec != std::errc() || pid <= 1) {
+    return Error(Errc::kDataLoss, path + ": no pid");
+  }
+  return pid;
+}
+
 base::Result<base::ProcessId> read_vmm_pid(const std::string& bundle) {
   const std::string path = bundle + "/cellrun-vmm.pid";
   const std::string text = CR_TRY(base::read_file(path, 64));
@@ -115,6 +125,12 @@ base::Result<LaneEnd> read_shim_exit(const std::string& bundle, std::optional<Bo
   end.ended = BootTime{number_of(report.find("endedBootNs"))};
   if (const std::int64_t fired = number_of(report.find("deadlineFiredBootNs")); fired != 0) {
     end.deadline_fired = BootTime{fired};
+  }
+  const Value* revoked = report.find("revokedSecrets");
+  if (const base::json::Array* list = revoked == nullptr ? nullptr : revoked->as_array(); list != nullptr) {
+    for (const Value& entry : *list) {
+      end.revoked.emplace_back(text_of(entry.find("name")), BootTime{number_of(entry.find("bootNs"))});
+    }
   }
   const Value* ladder = report.find("ladder");
   if (const base::json::Array* steps = ladder == nullptr ? nullptr : ladder->as_array();

@@ -25,6 +25,9 @@ base::Result<ShimStarted> read_shim_started(const std::string& bundle);
 // cellrun-vmm.pid: written as soon as the VMM exists.
 base::Result<base::ProcessId> read_vmm_pid(const std::string& bundle);
 
+// shim.pid: the process that serves this bundle's task.
+base::Result<pid_t> read_shim_pid(const std::string& bundle);
+
 // cellrun-exit.json: written before the exit is published. kNotFound until then. `started` turns the shim's boot times
 // into the ladder of the record; nullopt when START was never sent.
 base::Result<LaneEnd> read_shim_exit(const std::string& bundle, std::optional<base::BootTime> started);

@@ -17,6 +17,8 @@ struct Supervised {
   model::Outcome outcome;
   model::DeadlineFacts deadline;
   model::LimitFacts limits;  // what cell-init found
+  base::BootTime ended;
+  std::vector<std::pair<std::string, base::BootTime>> revoked;
 };
 
 struct SuperviseOptions {

@@ -27,6 +27,9 @@ wire::Workload base_workload(const CellPlan& plan) {
     out.inputs = wire::Inputs{.task = spec.volumes.task.has_value(),
                               .workspace_bytes = spec.volumes.workspace_seed.has_value() ? spec.volumes.scratch_bytes : 0};
   }
+  if (!spec.secrets.empty()) {
+    out.tmpfs.push_back({wire::kSecretsPath, kSecretsFolderBytes, kSecretsFolderMode});
+  }
   const netpolicy::CellInterface& nic = plan.network.interface();
   wire::NetworkConfig network;
   network.mac = nic.mac;

@@ -134,6 +134,7 @@ struct App::Parts {
   std::optional<host::CgroupTree> cgroups;
   std::unique_ptr<admit::CapacityPool> capacity;
   std::unique_ptr<cell::Watchdog> watchdog;
+  std::unique_ptr<cell::SecretStore> secrets;
   cell::JobTable table;
   std::optional<cell::Services> services;
   std::string accel;
@@ -207,6 +208,8 @@ base::Status App::Parts::open_kernel() {
   cgroups = CR_TRY(host::CgroupTree::discover());
   capacity = std::make_unique<admit::CapacityPool>(capacity_of(config), memory_hold(config));
   watchdog = CR_TRY(cell::Watchdog::start());
+  const char* credentials = ::secure_getenv("CREDENTIALS_DIRECTORY");  // systemd.exec(5)
+  secrets = std::make_unique<cell::SecretStore>(config.secrets.directory, credentials == nullptr ? "" : credentials);
   return base::ok();
 }
 
@@ -235,6 +238,7 @@ base::Status App::Parts::make_services() {
                                   .ledger = *ledger,
                                   .table = table,
                                   .capacity = *capacity,
+                                  .secrets = *secrets,
                                   .watchdog = *watchdog,
                                   .images = *images,
                                   .content = *content,

@@ -38,6 +38,9 @@ struct Config {
     std::string state;   // empty: <run>/containerd/state
     std::string namespace_ = "cellrun";
   } containerd;
+  struct Secrets {
+    std::string directory = "/etc/cellrun/secrets";
+  } secrets;
   struct Network {
     std::string attach = "auto";  // auto | tcx | clsact
     std::string uplink = "none";            // or an interface of the host

@@ -67,6 +67,8 @@ void visit_fields(ConfigT& c, Visitor&& v) {
   v(Field{"containerd", "state", "empty: <run>/containerd/state, or the host's"}, c.containerd.state, path);
   v(Field{"containerd", "namespace", "containerd namespace of all cells"}, c.containerd.namespace_, name);
 
+  v(Field{"secrets", "directory", "holds <namespace>/<name>, root's alone (0700, 0600); jobs get these by spec.secrets"}, c.secrets.directory, path);
+
   v(Field{"network", "attach", "auto takes tcx where the kernel has it"}, c.network.attach,
     choice({"auto", "tcx", "clsact"}));
   v(Field{"network", "uplink", "none, or the host's interface by which allowed packets leave, under its address"}, c.network.uplink,

@@ -2,6 +2,8 @@
 
 #include <linux/capability.h>
 #include <seccomp.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
 
 #include <array>
 #include <cerrno>
@@ -39,6 +41,11 @@ constexpr std::array<const char*, 34> kDenied{
 }  // namespace
 
 base::Status confine() {
+  // A core of this process would hold secrets on their way, and the node's key.
+  const rlimit none{0, 0};
+  if (::prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0 || ::setrlimit(RLIMIT_CORE, &none) != 0) {
+    return Error::from_errno("forbid core dumps");
+  }
   CR_CHECK(host::keep_capabilities(kKept));
   const std::unique_ptr<void, void (*)(scmp_filter_ctx)> filter(::seccomp_init(SCMP_ACT_ALLOW), &::seccomp_release);
   if (!filter) {

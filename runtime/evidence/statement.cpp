@@ -394,6 +394,18 @@ json::Object predicate(Writer& w, const model::Evidence& facts) {
   if (facts.outputs.has_value()) {
     outputs(w, *facts.outputs, out);
   }
+  if (!facts.secrets.empty()) {
+    out.set("secrets", w.list(facts.secrets, "secrets", [&w](const model::SecretFacts& secret) {
+      json::Object entry{{"name", w.text(secret.name)}};
+      if (secret.issued.has_value()) {
+        entry.set("issuedAt", Writer::wall(*secret.issued));
+      }
+      if (secret.revoked.has_value()) {
+        entry.set("revokedAt", Writer::wall(*secret.revoked));
+      }
+      return json::Value(std::move(entry));
+    }));
+  }
   if (facts.teardown.has_value()) {
     out.set("teardown", teardown(w, *facts.teardown));
   }

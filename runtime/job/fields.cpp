@@ -22,7 +22,6 @@ constexpr std::string_view kBytes =
 constexpr std::string_view kDigest = R"({"type":"string","pattern":"^sha256:[0-9a-f]{64}$"})";
 constexpr std::string_view kCount = R"({"type":"integer","minimum":0})";
 constexpr std::string_view kLater = R"({"not":{},"description":"not supported by this version: refused"})";
-constexpr std::string_view kLaterList = R"({"type":"array","maxItems":0,"description":"not supported by this version: entries are refused"})";
 
 constexpr std::array kFields{
     Field{"", "apiVersion", kValue, kRequired, R"({"const":"cellrun.dev/v1"})"},
@@ -52,11 +51,17 @@ constexpr std::array kFields{
     Field{"spec", "stopSignal", kValue, kOptional,
           R"({"enum":["SIGHUP","SIGINT","SIGQUIT","SIGABRT","SIGKILL","SIGUSR1","SIGUSR2","SIGALRM","SIGTERM","SIGWINCH"],"default":"SIGTERM"})"},
     Field{"spec", "volumes", kObject, kOptional, {}},
-    Field{"spec", "secrets", kValue, kOptional, kLaterList},
+    Field{"spec", "secrets", kObjects, kOptional, R"({"type":"array","maxItems":16})"},
     Field{"spec", "network", kObject, kOptional, {}},
     Field{"spec", "logs", kObject, kOptional, {}},
     Field{"spec", "ttlSecondsAfterFinished", kValue, kOptional,
           R"({"type":"integer","minimum":0,"maximum":31536000,"default":86400})"},
+
+    Field{"spec.secrets[]", "name", kValue, kRequired, R"({"type":"string","pattern":"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,62}$"})"},
+    Field{"spec.secrets[]", "ref", kValue, kRequired,
+          R"({"type":"string","pattern":"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?/[A-Za-z0-9_-][A-Za-z0-9._-]{0,62}$"})"},
+    Field{"spec.secrets[]", "mode", kValue, kOptional, R"({"enum":["file"],"default":"file"})"},
+    Field{"spec.secrets[]", "ttlSeconds", kValue, kOptional, R"({"type":"integer","minimum":1,"maximum":604800})"},
 
     Field{"spec.principal", "type", kValue, kRequired, R"({"enum":["agent","human","service"]})"},
     Field{"spec.principal", "id", kValue, kRequired, kPrincipalId},

@@ -1,5 +1,6 @@
 #include "job/parse.hpp"
 
+#include <algorithm>
 #include <utility>
 
 #include "base/json.hpp"
@@ -197,6 +198,43 @@ base::Result<base::Unit, Refusal> parse_times(const ObjectReader& object, model:
   return base::Unit{};
 }
 
+// 1 to 63 of letters, digits, '.', '_' and '-', no '.' first: a file name that hides nothing.
+bool is_file_name(std::string_view name) {
+  return !name.empty() && name.size() <= 63 && name.front() != '.' && std::all_of(name.begin(), name.end(), [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
+  });
+}
+
+base::Result<base::Unit, Refusal> parse_secrets(const ObjectReader& object, model::JobSpec& spec) {
+  constexpr std::size_t kMost = 16;
+  constexpr const char* kNameHint = "use letters, digits and '._-', no '.' first, at most 63";
+  for (const ObjectReader& entry : CR_TRY(object.objects("secrets", kMost))) {
+    model::SecretRef secret;
+    secret.name = CR_TRY(entry.required_text("name", 1024));
+    if (!is_file_name(secret.name)) {
+      return schema_invalid(entry.at("name"), "is no file name", kNameHint);
+    }
+    for (const model::SecretRef& other : spec.secrets) {
+      if (other.name == secret.name) {
+        return schema_invalid(entry.at("name"), "stands in the list twice");
+      }
+    }
+    secret.ref = CR_TRY(entry.required_text("ref", 1024));
+    const std::size_t slash = secret.ref.find('/');
+    if (slash == std::string::npos || !is_label(secret.ref.substr(0, slash)) || !is_file_name(secret.ref.substr(slash + 1))) {
+      return schema_invalid(entry.at("ref"), "is no reference of a secret", "write NAMESPACE/NAME, as in \"research/token\"");
+    }
+    if (const auto mode = CR_TRY(entry.text("mode", 16)); mode.has_value() && *mode != "file") {
+      return schema_invalid(entry.at("mode"), "is not file", "a secret is given as a file, /run/secrets/NAME");
+    }
+    if (const auto ttl = CR_TRY(entry.integer("ttlSeconds", 1, 7 * 86400)); ttl.has_value()) {
+      secret.ttl = std::chrono::seconds(*ttl);
+    }
+    spec.secrets.push_back(std::move(secret));
+  }
+  return base::Unit{};
+}
+
 base::Result<base::Unit, Refusal> parse_body(const ObjectReader& object, model::JobSpec& spec) {
   CR_CHECK(parse_lane(object, spec));
   CR_CHECK(parse_times(object, spec));
@@ -211,15 +249,7 @@ base::Result<base::Unit, Refusal> parse_body(const ObjectReader& object, model::
   if (const auto volumes = CR_TRY(object.object("volumes")); volumes.has_value()) {
     CR_CHECK(parse_volumes(*volumes, spec));
   }
-  if (const json::Value* secrets = object.find("secrets"); secrets != nullptr) {
-    const json::Array* list = secrets->as_array();
-    if (list == nullptr) {
-      return schema_invalid(object.at("secrets"), "is not an array");
-    }
-    if (!list->empty()) {
-      return unsupported(object.at("secrets"));
-    }
-  }
+  CR_CHECK(parse_secrets(object, spec));
   if (const auto network = CR_TRY(object.object("network")); network.has_value()) {
     CR_CHECK(parse_network(*network, spec));
   }

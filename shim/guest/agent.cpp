@@ -150,6 +150,10 @@ base::Status Agent::on_frame(const wire::FrameView& frame) {
       return platform_.set_clock(CR_TRY(wire::decode_clock(frame.payload)).realtime_ns);
     case FrameType::kWorkload:
       return on_workload_piece(frame.payload);
+    case FrameType::kSecret:
+      return on_secret(frame.payload);
+    case FrameType::kRevoke:
+      return on_revoke(frame.payload);
     case FrameType::kStart:
       return on_start(frame.payload);
     case FrameType::kStdin:
@@ -231,9 +235,43 @@ base::Status Agent::on_workload_piece(base::BytesView payload) {
   return base::ok();
 }
 
+// One that cannot be written is the end of the cell: no workload starts without what it was promised.
+base::Status Agent::on_secret(base::BytesView payload) {
+  if (phase_ == Phase::kFlushing) {
+    return base::ok();  // the one before it failed, and the host knows by now
+  }
+  if (phase_ != Phase::kReady || !secrets_) {
+    return out_of_order("SECRET");
+  }
+  const wire::SecretPiece piece = CR_TRY(wire::decode_secret_piece(payload));
+  if (const base::Status added = secrets_->add(piece); !added.ok()) {
+    wire::Exit exit;
+    exit.kind = wire::ExitKind::kSetupFailed;
+    exit.message = added.error().message();
+    end_with(std::move(exit));
+  }
+  return base::ok();
+}
+
+base::Status Agent::on_revoke(base::BytesView payload) {
+  const std::string name = CR_TRY(wire::decode_revoke(payload));
+  if (phase_ < Phase::kStarting || !secrets_) {
+    return out_of_order("REVOKE");
+  }
+  if (const base::Status removed = secrets_->remove(name); !removed.ok()) {
+    // It must not stay: without its workload the tmpfs is gone.
+    platform_.complain("cell-init: " + removed.error().message());
+    return cell_ && phase_ < Phase::kDraining ? cell_->signal(SIGKILL) : base::ok();
+  }
+  return base::ok();
+}
+
 base::Status Agent::on_start(base::BytesView payload) {
   const wire::Start start = CR_TRY(wire::decode_start(payload));
-  if (phase_ != Phase::kReady || start.echo != nonce_) {
+  if (phase_ == Phase::kFlushing && start.echo == nonce_) {
+    return base::ok();  // a secret could not be written: EXIT is on its way
+  }
+  if (phase_ != Phase::kReady || start.echo != nonce_ || (secrets_ && secrets_->pending())) {
     return out_of_order("START");
   }
   phase_ = Phase::kStarting;
@@ -252,6 +290,9 @@ base::Status Agent::on_cell() {
       break;
     case Cell::Event::kPrepared:
       io_.open(std::move(cell_->stdio()));
+      if (cell_->secrets()) {
+        secrets_.emplace(std::move(cell_->secrets()), workload_.uid, workload_.gid);
+      }
       phase_ = Phase::kReady;
       channel_.send(FrameType::kReady, {});
       break;

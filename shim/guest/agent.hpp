@@ -12,6 +12,7 @@
 #include "shim/guest/execs.hpp"
 #include "shim/guest/platform.hpp"
 #include "shim/guest/process_io.hpp"
+#include "shim/guest/secret_files.hpp"
 #include "shim/wire/messages.hpp"
 #include "shim/wire/workload.hpp"
 
@@ -42,6 +43,8 @@ class Agent {
   base::Status on_hello(base::BytesView payload);
   base::Status on_workload_piece(base::BytesView payload);
   base::Status on_start(base::BytesView payload);
+  base::Status on_secret(base::BytesView payload);
+  base::Status on_revoke(base::BytesView payload);
   base::Status on_cell();
   base::Status on_timer();
   void on_host_gone();
@@ -59,6 +62,7 @@ class Agent {
   base::Bytes encoded_workload_;
   wire::Workload workload_;
   std::optional<Cell> cell_;
+  std::optional<SecretFiles> secrets_;
   wire::Exit exit_;
   ProcessIo io_{channel_, 0};
   Execs execs_{channel_};

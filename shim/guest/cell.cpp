@@ -118,6 +118,13 @@ base::Result<Cell::Event> Cell::report() {
   }
   wire::Reader in(received->data.subspan(1));
   std::optional<StdioPipes> terminal;
+  if (received->data[0] == kReportSecrets) {
+    if (received->fds.size() != 1) {
+      return Error(Errc::kDataLoss, "namespace init: no folder for secrets");
+    }
+    secrets_ = std::move(received->fds.front());
+    return Event::kNothing;
+  }
   if (!received->fds.empty()) {
     terminal = CR_TRY(pipes_of(std::move(received->fds.front())));
   }

@@ -53,6 +53,8 @@ class Cell {
   base::Status signal(int signo);
   // Complete after kPrepared.
   [[nodiscard]] StdioPipes& stdio() noexcept { return stdio_; }
+  // After kPrepared: the folder for secrets; not valid when the workload has none.
+  [[nodiscard]] base::UniqueFd& secrets() noexcept { return secrets_; }
   // After kStarted. The pipes of the new process; none when it has a terminal, which comes with kExecStarted.
   base::Result<std::optional<StdioPipes>> exec(std::uint32_t number, const wire::Process& process);
   base::Status signal_exec(std::uint32_t number, int signo);
@@ -66,6 +68,7 @@ class Cell {
   base::UniqueFd ctl_;
   StdioPipes stdio_;
   base::UniqueFd outputs_;
+  base::UniqueFd secrets_;
   wire::Exit exit_;
   ExecReport exec_report_;
   bool started_ = false;

@@ -1,5 +1,6 @@
 #include "shim/guest/channel.hpp"
 
+#include <string.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -51,8 +52,14 @@ Channel::Read Channel::receive(const std::function<void(const wire::FrameView&)>
     return Read::kEndOfFile;
   }
   base::BytesView bytes(input_.data(), static_cast<std::size_t>(n));
+  bool secret = false;
   while (const auto frame = parser_.next(bytes)) {
+    secret = secret || frame->type == wire::FrameType::kSecret;
     on_frame(*frame);
+  }
+  // A part of one may have come before, and is overwritten by the next read, or by this one's.
+  if (secret || parser_.in_secret()) {
+    ::explicit_bzero(input_.data(), input_.size());
   }
   return Read::kData;
 }

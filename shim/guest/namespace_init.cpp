@@ -16,10 +16,12 @@
 
 #include "base/file.hpp"
 #include "shim/guest/fd_message.hpp"
+#include "shim/guest/paths.hpp"
 #include "shim/guest/rootfs.hpp"
 #include "shim/guest/terminal.hpp"
 #include "shim/wire/codec.hpp"
 #include "shim/wire/messages.hpp"
+#include "shim/wire/secrets.hpp"
 
 namespace cellrund::guest {
 namespace {
@@ -116,6 +118,12 @@ class NamespaceInit {
     child_signal_.reset(::signalfd(-1, &children, SFD_CLOEXEC | SFD_NONBLOCK));
     if (!child_signal_) {
       return Error::from_errno("signalfd");
+    }
+    for (const wire::TmpfsMount& tmpfs : workload_.tmpfs) {
+      if (tmpfs.path == wire::kSecretsPath) {
+        const base::UniqueFd folder = CR_TRY(open_dir(tmpfs.path, 0));
+        report(kReportSecrets, std::nullopt, {}, folder.get());
+      }
     }
     Terminal terminal;
     if (workload_.terminal) {

@@ -19,6 +19,7 @@ inline constexpr unsigned char kReportStarted = 2;
 inline constexpr unsigned char kReportEnded = 3;        // an encoded Exit
 inline constexpr unsigned char kReportExecStarted = 4;  // u32 number
 inline constexpr unsigned char kReportExecEnded = 5;    // u32 number, an encoded Exit
+inline constexpr unsigned char kReportSecrets = 6;      // before kReportPrepared: the folder for them, as a descriptor
 
 // Runs in a fresh child of a single-threaded process and does not return. `outputs`: the mount of /outputs, if it has one.
 [[noreturn]] void run_namespace_init(const wire::Workload& workload, base::UniqueFd ctl, WorkloadStdio stdio,

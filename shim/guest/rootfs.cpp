@@ -16,6 +16,7 @@
 #include "shim/guest/outputs.hpp"
 #include "shim/guest/inputs.hpp"
 #include "shim/guest/paths.hpp"
+#include "shim/wire/secrets.hpp"
 
 namespace cellrund::guest {
 namespace {
@@ -110,8 +111,15 @@ base::Status mount_tmpfs(const Workload& workload) {
     char mode[8];
     (void)std::snprintf(mode, sizeof(mode), "%o", tmpfs.mode);
     CR_CHECK(ensure_dir(tmpfs.path, 0755));
-    CR_CHECK(mount_at("tmpfs", tmpfs.path, "tmpfs", MS_NOSUID | MS_NODEV,
-                      tmpfs_bounds(tmpfs.size_bytes) + ",mode=" + mode));
+    const std::string options = tmpfs_bounds(tmpfs.size_bytes) + ",mode=" + mode;
+    if (tmpfs.path != wire::kSecretsPath) {
+      CR_CHECK(mount_at("tmpfs", tmpfs.path, "tmpfs", MS_NOSUID | MS_NODEV, options));
+      continue;
+    }
+    // noswap is Linux 6.4's (tmpfs(5)); an older kernel calls it invalid.
+    if (!mount_at("secrets", tmpfs.path, "tmpfs", kNoFiles, options + ",noswap").ok()) {
+      CR_CHECK(mount_at("secrets", tmpfs.path, "tmpfs", kNoFiles, options));
+    }
   }
   return base::ok();
 }

@@ -51,7 +51,7 @@ std::uint32_t crc32(base::BytesView bytes) noexcept {
   return ~crc;
 }
 
-void append_frame(base::Bytes& out, FrameType type, base::BytesView payload) {
+std::array<std::uint8_t, kHeaderBytes> frame_header(FrameType type, base::BytesView payload) {
   CR_ASSERT(payload.size() <= kMaxPayload);
   std::array<std::uint8_t, kHeaderBytes> header{};
   std::copy(kMagic.begin(), kMagic.end(), header.begin());
@@ -59,8 +59,17 @@ void append_frame(base::Bytes& out, FrameType type, base::BytesView payload) {
   header[5] = static_cast<std::uint8_t>(type);
   store_u32(&header[kLengthOffset], static_cast<std::uint32_t>(payload.size()));
   store_u32(&header[kCrcOffset], crc32(base::BytesView(header.data(), kCrcOffset)));
-  out.insert(out.end(), header.begin(), header.end());
-  out.insert(out.end(), payload.begin(), payload.end());
+  return header;
+}
+
+void FrameParser::end_frame() {
+  if (static_cast<FrameType>(header_[5]) == FrameType::kSecret) {
+    payload_ = base::WipedBytes();  // what it held goes with its memory
+  }
+  frame_out_ = false;
+  header_valid_ = false;
+  header_fill_ = 0;
+  payload_.clear();
 }
 
 void FrameParser::drop_to_next_magic() {
@@ -80,10 +89,7 @@ void FrameParser::drop_to_next_magic() {
 
 std::optional<FrameView> FrameParser::next(base::BytesView& input) {
   if (frame_out_) {
-    frame_out_ = false;
-    header_valid_ = false;
-    header_fill_ = 0;
-    payload_.clear();
+    end_frame();
   }
   while (!header_valid_) {
     const std::size_t take = std::min(kHeaderBytes - header_fill_, input.size());

@@ -2,7 +2,7 @@
 // socketpair (process lane).
 //
 //   offset  0  magic "CRW1"
-//           4  protocol version, 2
+//           4  protocol version, 3
 //           5  type
 //           6  reserved, 0
 //           8  payload length, little endian, at most 64 KiB
@@ -20,10 +20,11 @@
 #include <optional>
 
 #include "base/file.hpp"
+#include "base/secret.hpp"
 
 namespace cellrund::wire {
 
-inline constexpr std::uint8_t kProtocolVersion = 2;
+inline constexpr std::uint8_t kProtocolVersion = 3;
 inline constexpr std::size_t kHeaderBytes = 16;
 inline constexpr std::size_t kMaxPayload = 64 * 1024;
 
@@ -50,16 +51,26 @@ enum class FrameType : std::uint8_t {
   kShutdown = 15,    // H→G
   kResize = 16,      // H→G
   kExec = 17,        // both ways: a frame of another process than the workload's first (messages.hpp, ExecFrame)
+  kSecret = 18,      // H→G, between READY and START (secrets.hpp)
+  kRevoke = 19,      // H→G, after START
 };
-inline constexpr std::uint8_t kLastFrameType = 17;
+inline constexpr std::uint8_t kLastFrameType = 19;
 
 struct FrameView {
   FrameType type = FrameType::kHello;
   base::BytesView payload;  // valid until the parser is used again
 };
 
-// Appends one frame. Precondition: payload.size() <= kMaxPayload.
-void append_frame(base::Bytes& out, FrameType type, base::BytesView payload);
+// The header of one frame. Precondition: payload.size() <= kMaxPayload.
+[[nodiscard]] std::array<std::uint8_t, kHeaderBytes> frame_header(FrameType type, base::BytesView payload);
+
+// Appends one frame to a vector of bytes. The same precondition.
+template <typename Out>
+void append_frame(Out& out, FrameType type, base::BytesView payload) {
+  const std::array<std::uint8_t, kHeaderBytes> header = frame_header(type, payload);
+  out.insert(out.end(), header.begin(), header.end());
+  out.insert(out.end(), payload.begin(), payload.end());
+}
 
 // Incremental and bounded: holds at most one frame (kHeaderBytes + kMaxPayload bytes), whatever the peer sends.
 class FrameParser {
@@ -70,16 +81,21 @@ class FrameParser {
 
   // Bytes skipped so far in search of a header. A session allows some before its first frame and none after it.
   [[nodiscard]] std::uint64_t skipped() const noexcept { return skipped_; }
+  // A SECRET frame has begun and not ended.
+  [[nodiscard]] bool in_secret() const noexcept {
+    return header_valid_ && !frame_out_ && static_cast<FrameType>(header_[5]) == FrameType::kSecret;
+  }
 
  private:
   void drop_to_next_magic();
+  void end_frame();
 
   std::array<std::uint8_t, kHeaderBytes> header_{};
   std::size_t header_fill_ = 0;
   bool header_valid_ = false;
   bool frame_out_ = false;  // the last returned frame still lies in payload_
   std::size_t length_ = 0;
-  base::Bytes payload_;
+  base::WipedBytes payload_;
   std::uint64_t skipped_ = 0;
 };
 

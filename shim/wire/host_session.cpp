@@ -66,8 +66,7 @@ base::BytesView HostSession::output() const noexcept { return base::BytesView(ou
 void HostSession::consumed(std::size_t bytes) {
   output_sent_ = std::min(output_sent_ + bytes, output_.size());
   if (output_sent_ == output_.size()) {
-    output_.clear();
-    output_sent_ = 0;
+    clear_output();
   } else if (output_sent_ >= kCompactAt) {
     output_.erase(output_.begin(), output_.begin() + static_cast<std::ptrdiff_t>(output_sent_));
     output_sent_ = 0;
@@ -95,10 +94,17 @@ HostSession::Peer* HostSession::living(std::uint32_t process) {
   return found == execs_.end() ? nullptr : &found->second;
 }
 
-void HostSession::fail(std::vector<Event>& events, std::string what) {
-  state_ = State::kFailed;
+void HostSession::clear_output() noexcept {
+  if (std::exchange(output_is_secret_, false)) {
+    output_ = base::WipedBytes();
+  }
   output_.clear();
   output_sent_ = 0;
+}
+
+void HostSession::fail(std::vector<Event>& events, std::string what) {
+  state_ = State::kFailed;
+  clear_output();
   events.emplace_back(ProtocolErrorEvent{std::move(what)});
 }
 
@@ -197,6 +203,8 @@ void HostSession::handle(const FrameView& frame, std::vector<Event>& events) {
     case FrameType::kSignal:
     case FrameType::kShutdown:
     case FrameType::kResize:
+    case FrameType::kSecret:
+    case FrameType::kRevoke:
       break;
   }
   fail(events, "frame of type " + std::to_string(static_cast<unsigned>(frame.type)) + " is malformed or out of order");
@@ -294,6 +302,26 @@ base::Status HostSession::send_workload(const Workload& workload) {
   }
   state_ = State::kWorkloadSent;
   return base::ok();
+}
+
+base::Status HostSession::send_secret(const NamedSecret& secret) {
+  if (state_ != State::kReady) {
+    return Error(Errc::kFailedPrecondition, "send a secret: the guest is not ready for it");
+  }
+  output_is_secret_ = true;
+  base::BytesView rest(secret.value.bytes());
+  do {
+    const base::BytesView piece = rest.first(std::min(rest.size(), kMaxSecretPiece));
+    rest = rest.subspan(piece.size());
+    queue(FrameType::kSecret, encode(SecretPiece{secret.name, rest.empty(), piece}));
+  } while (!rest.empty());
+  return base::ok();
+}
+
+void HostSession::revoke(std::string_view name) {
+  if ((state_ == State::kStartSent || state_ == State::kRunning) && has_room_for_control()) {
+    queue(FrameType::kRevoke, encode_revoke(name));
+  }
 }
 
 base::Status HostSession::start(std::int64_t deadline_boot_ns) {

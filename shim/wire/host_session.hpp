@@ -28,6 +28,7 @@
 #include "base/result.hpp"
 #include "shim/wire/frame.hpp"
 #include "shim/wire/messages.hpp"
+#include "shim/wire/secrets.hpp"
 #include "shim/wire/workload.hpp"
 
 namespace cellrund::wire {
@@ -80,6 +81,10 @@ class HostSession {
 
   // After Hello. kFailedPrecondition in another state, else what encode(Workload) fails with.
   base::Status send_workload(const Workload& workload);
+  // After Ready, before start(): the guest writes it to a file before it runs anything. kFailedPrecondition in another state.
+  base::Status send_secret(const NamedSecret& secret);
+  // After start(): the guest takes the file away. Silently nothing otherwise.
+  void revoke(std::string_view name);
   // After Ready. Process lane: the absolute deadline on CLOCK_BOOTTIME, 0 for none.
   base::Status start(std::int64_t deadline_boot_ns = 0);
   // After start(): takes what the guest's window allows, from the front, and returns how many bytes that was.
@@ -124,6 +129,7 @@ class HostSession {
   void handle_output(std::uint32_t process, Stream stream, base::BytesView data, std::vector<Event>& events);
   void handle_credit(std::uint32_t process, base::BytesView payload, std::vector<Event>& events);
   void fail(std::vector<Event>& events, std::string what);
+  void clear_output() noexcept;
 
   Mode mode_;
   State state_ = State::kHelloSent;
@@ -132,7 +138,8 @@ class HostSession {
   FrameParser parser_;
   std::uint64_t skipped_before_hello_ = 0;
   std::uint64_t stale_bytes_ = 0;  // of well-formed frames before the guest's answer
-  base::Bytes output_;
+  base::WipedBytes output_;
+  bool output_is_secret_ = false;  // in part; its memory is given back, and so wiped, as soon as all is sent
   std::size_t output_sent_ = 0;
   Peer first_;
   std::map<std::uint32_t, Peer> execs_;

@@ -21,6 +21,18 @@ check "its root is its own" [ "$(vmm root)" != "$(stat -c %d:%i /)" ]
 check "no open file is a block device" equal "$(vmm 'openFiles | map(select(test("/dev/(sd|vd|nvme|loop|dm-)"))) | length')" 0
 check "its command line has a digest" matches "$(vmm argvDigest)" '^sha256:[0-9a-f]{64}$'
 
+# The shim parses what the guest says with CAP_KILL as its one capability, and forks, mounts and connects nowhere.
+start shim 'sleep 30'
+shim=$(pgrep -f "containerd-shim-cellrun-v2.*$uid" | head -n 1)
+status() { sed -n "s/^$1:[[:space:]]*//p" "/proc/$shim/status"; }
+check "the shim keeps CAP_KILL alone" equal "$(status CapPrm) $(status CapEff) $(status CapBnd) $(status CapInh)" \
+  "0000000000000020 0000000000000020 0000000000000020 0000000000000000"
+check "under seccomp, with no_new_privs" equal "$(status Seccomp) $(status NoNewPrivs)" "2 1"
+cellrun cancel "$uid" >/dev/null
+cellrun wait "$uid" >/dev/null 2>&1 || true
+load_record "$uid"
+check "and ends its cell as ever" is_clean
+
 # Somebody moves a process of theirs into the cell's cgroup while the machine is being made.
 tail --pid=$$ -f /dev/null >/dev/null 2>&1 & intruder=$!
 spec intruded 'echo user code ran' >"$node/intruded.json"

@@ -80,6 +80,7 @@ ledger::JobRow recover_journal_of(const std::string& boot, const base::ProcessId
   REQUIRE(ledger.exchange_boot_id(now).ok());  // an earlier start in this boot came so far and no further
   REQUIRE(ledger.exchange_boot_id(now).ok());
   cell::JobTable table;
+  const cell::SecretStore secrets("/nonexistent", "");
   admit::CapacityPool capacity({1000, 1UL << 30U, 1, 1});
   const auto watchdog = cell::Watchdog::start().value();
   const auto images = image::Preparer::create({.images_dir = node.folder + "/images", .unpack_program = "/bin/false"}).value();
@@ -100,6 +101,7 @@ ledger::JobRow recover_journal_of(const std::string& boot, const base::ProcessId
                           .ledger = ledger,
                           .table = table,
                           .capacity = capacity,
+                          .secrets = secrets,
                           .watchdog = *watchdog,
                           .images = *images,
                           .content = content,

@@ -105,6 +105,7 @@ class Bench {
                                      .ledger = ledger_,
                                      .table = table_,
                                      .capacity = capacity_,
+                                     .secrets = secrets_,
                                      .watchdog = *watchdog_,
                                      .images = *images_,
                                      .content = store,
@@ -186,6 +187,7 @@ class Bench {
   ledger::Ledger ledger_;
   cell::JobTable table_;
   admit::CapacityPool capacity_;
+  cell::SecretStore secrets_{"/nonexistent", ""};
   std::optional<admit::Ticket> taken_;
   std::unique_ptr<cell::Watchdog> watchdog_;
   std::unique_ptr<image::Preparer> images_;

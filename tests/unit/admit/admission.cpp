@@ -126,6 +126,18 @@ TEST_CASE_FIXTURE(Fixture, "each bound of a grant refuses with its own field") {
   CHECK(refused({}, 3).reason == Reason::kPolicyDenied);
 }
 
+TEST_CASE_FIXTURE(Fixture, "a secret takes the job's own namespace and the key's grant") {
+  const auto asks = [](const char* ref) { return Ask{.spec = std::string(R"(,"secrets":[{"name":"t","ref":")") + ref + R"("}])"}; };
+  CHECK(refused(asks("research/token")).field == "spec.secrets[0].ref");  // no grant at all
+  grant.secrets = {"research/tok*", "ops/*"};
+  const auto job = admit(asks("research/token"));
+  REQUIRE(job.ok());
+  REQUIRE(job->spec().secrets.size() == 1);
+  CHECK(job->spec().secrets[0].name == "t");
+  CHECK(refused(asks("research/key")).field == "spec.secrets[0].ref");
+  CHECK(refused(asks("ops/token")).message.find("namespace") != std::string::npos);  // granted, and another namespace's
+}
+
 TEST_CASE_FIXTURE(Fixture, "named principals and the key's own service are allowed") {
   const auto agent = admit({.spec = R"(,"principal":{"type":"agent","id":"fixer-7","onBehalfOf":["alice"]})"});
   REQUIRE(agent.ok());
