@@ -5,9 +5,11 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <functional>
 #include <set>
+#include <thread>
 
 #include "residue/probes.hpp"
 
@@ -18,6 +20,23 @@ constexpr std::size_t kMaxObjects = 1UL << 18U;
 
 long bpf(bpf_cmd command, bpf_attr& attribute) noexcept {
   return ::syscall(SYS_bpf, command, &attribute, sizeof attribute);
+}
+
+// Whoever makes a link gives it an id before attaching it, and until then it cannot be opened (kernel/bpf/syscall.c,
+// bpf_link_by_id: EAGAIN). That is waited for; a link that stays so stays unknown. Without a descriptor, errno tells why.
+constexpr std::chrono::milliseconds kSettling{200};
+
+base::UniqueFd open_object(bpf_cmd open, std::uint32_t id) {
+  const base::Deadline settled = base::Deadline::after(kSettling);
+  while (true) {
+    bpf_attr attribute{};
+    attribute.prog_id = id;  // one union: also map_id and link_id
+    base::UniqueFd fd(static_cast<int>(bpf(open, attribute)));  // O_CLOEXEC always
+    if (fd || errno != EAGAIN || settled.expired()) {
+      return fd;
+    }
+    std::this_thread::yield();
+  }
 }
 
 std::string name_of(const char (&name)[BPF_OBJ_NAME_LEN]) { return {name, ::strnlen(name, sizeof name)}; }
@@ -136,9 +155,7 @@ class BpfLook {
         return;
       }
       id = attribute.next_id;
-      attribute = {};
-      attribute.prog_id = id;  // one union: also map_id and link_id
-      const base::UniqueFd fd(static_cast<int>(bpf(open, attribute)));  // O_CLOEXEC always
+      const base::UniqueFd fd = open_object(open, id);
       if (!fd) {
         if (errno != ENOENT) {  // freed in between
           look_.blind(base::Error::from_errno("open BPF " + what + " " + std::to_string(id)));

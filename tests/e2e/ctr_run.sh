@@ -227,7 +227,8 @@ exec_() { timeout 60 "${ctr[@]}" tasks exec "$@"; }
 case_exec_joins_the_task() {
   local out code pid result=0
   detached "$name-r" --env WHO=me -- /bin/sh -c 'echo first >/tmp/here; exec sleep 1000' || return 1
-  out=$(exec_ --exec-id a "$name-r" /bin/sh -c 'cat /tmp/here; echo $WHO; echo err >&2; exit 42' 2>"$dir/err"); code=$?
+  # A task runs from its first instruction on; what it writes comes later.
+  out=$(exec_ --exec-id a "$name-r" /bin/sh -c 'until [ -s /tmp/here ]; do sleep 0.1; done; cat /tmp/here; echo $WHO; echo err >&2; exit 42' 2>"$dir/err"); code=$?
   check "exit code" 42 $code && check stdout "first me" "$(echo $out)" && check stderr err "$(grep -v level= "$dir/err")" || result=1
   out=$(exec_ --exec-id a "$name-r" /bin/echo again) && check "the same id once more" again "$out" || result=1
   out=$(exec_ --exec-id b "$name-r" /bin/sh -c 'kill -SEGV $$' 2>/dev/null); check "a signal" 139 $? || result=1

@@ -4,12 +4,14 @@
 #include <doctest/doctest.h>
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <sched.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstdio>
 #include <filesystem>
@@ -263,6 +265,25 @@ TEST_CASE_FIXTURE(Fixture, "BPF: a pinned map, and a program that only a process
   host.kill(holder);
   scope.patience.kernel = std::chrono::seconds(5);
   expect_clean(scan());  // freed by RCU meanwhile
+}
+
+TEST_CASE_FIXTURE(Fixture, "BPF: links that neighbours are making meanwhile blind nothing") {
+  constexpr int kScans = 50;
+  std::atomic<int> made = 0;
+  const std::jthread neighbour([&](const std::stop_token& stop) {
+    REQUIRE(::unshare(CLONE_NEWNET) == 0);  // this thread's alone
+    const base::UniqueFd program = host.bpf_program("someone_else");
+    while (!stop.stop_requested()) {
+      (void)host.bpf_link_to_loopback(program.get());
+      ++made;
+    }
+  });
+  while (made == 0) {
+    std::this_thread::yield();
+  }
+  for (int i = 0; i < kScans; ++i) {
+    expect_clean(scan());
+  }
 }
 
 TEST_CASE_FIXTURE(Fixture, "BPF: an unnamed object is found by its journalled id") {

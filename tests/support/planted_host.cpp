@@ -192,6 +192,16 @@ base::UniqueFd PlantedHost::bpf_program(const std::string& name) {
   return fd;
 }
 
+base::UniqueFd PlantedHost::bpf_link_to_loopback(int program) {
+  bpf_attr attribute{};
+  attribute.link_create.prog_fd = static_cast<std::uint32_t>(program);
+  attribute.link_create.target_ifindex = 1;
+  attribute.link_create.attach_type = BPF_TCX_INGRESS;
+  base::UniqueFd fd(static_cast<int>(bpf(BPF_LINK_CREATE, attribute)));
+  must(fd.valid(), "BPF_LINK_CREATE");
+  return fd;
+}
+
 void PlantedHost::pin(int fd, const std::string& path) {
   bpf_attr attribute{};
   attribute.pathname = reinterpret_cast<std::uintptr_t>(path.c_str());
