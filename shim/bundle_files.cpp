@@ -133,7 +133,7 @@ std::uint32_t exit_status(const End& end) noexcept {
   return kUnknown;
 }
 
-Status write_end(const std::string& bundle, const End& end) {
+std::string encode(const End& end) {
   json::Array ladder;
   for (const std::string& step : end.ladder) {
     ladder.emplace_back(step);
@@ -142,17 +142,20 @@ Status write_end(const std::string& bundle, const End& end) {
   for (const auto& [name, at] : end.revoked) {
     revoked.emplace_back(json::Object{{"name", name}, {"bootNs", at.ns}});
   }
-  return write(bundle, kExitFile,
-               json::Object{{"kind", to_string(end.kind)},
-                            {"value", end.value},
-                            {"message", end.message},
-                            {"guestOomKilled", end.guest_oom_killed},
-                            {"guestPidsExhausted", end.guest_pids_exhausted},
-                            {"guestDiskFull", end.guest_disk_full},
-                            {"deadlineFiredBootNs", end.deadline_fired.has_value() ? end.deadline_fired->ns : std::int64_t{0}},
-                            {"ladder", std::move(ladder)},
-                            {"revokedSecrets", std::move(revoked)},
-                            {"endedBootNs", end.ended.ns}});
+  return json::write(json::Object{{"kind", to_string(end.kind)},
+                                  {"value", end.value},
+                                  {"message", end.message},
+                                  {"guestOomKilled", end.guest_oom_killed},
+                                  {"guestPidsExhausted", end.guest_pids_exhausted},
+                                  {"guestDiskFull", end.guest_disk_full},
+                                  {"deadlineFiredBootNs", end.deadline_fired.has_value() ? end.deadline_fired->ns : std::int64_t{0}},
+                                  {"ladder", std::move(ladder)},
+                                  {"revokedSecrets", std::move(revoked)},
+                                  {"endedBootNs", end.ended.ns}});
+}
+
+Status write_end(const std::string& bundle, std::string_view report) {
+  return base::write_file_atomic(bundle + "/" + kExitFile, std::string(report) + "\n", kRootOnly);
 }
 
 }  // namespace cellrund::shim

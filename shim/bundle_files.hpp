@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/clock.hpp"
@@ -71,7 +72,8 @@ struct End {
 };
 // What containerd is told: exit code; 128+n for a signal; 126 or 127; 137 for a machine that was killed; 255 else.
 [[nodiscard]] std::uint32_t exit_status(const End& end) noexcept;
+[[nodiscard]] std::string encode(const End& end);
 // cellrun-exit.json, written before TaskExit is published.
-base::Status write_end(const std::string& bundle, const End& end);
+base::Status write_end(const std::string& bundle, std::string_view report);
 
 }  // namespace cellrund::shim

@@ -43,10 +43,7 @@ void TaskService::exec(const std::string& payload, ttrpc::Reply reply) {
   if (!added.ok()) {
     return std::move(reply).fail(added.error());
   }
-  shimapi::TaskExecAdded event;
-  event.set_container_id(line_.id);
-  event.set_exec_id(request.exec_id());
-  publisher_.publish("/tasks/exec-added", "containerd.events.TaskExecAdded", event.SerializeAsString());
+  env_.broker.publish({.topic = Topic::kExecAdded, .exec_id = request.exec_id(), .end = {}});
   std::move(reply).send({});
 }
 
@@ -57,11 +54,7 @@ void TaskService::start_exec(Task& task, const std::string& exec_id, ttrpc::Repl
       std::move(*shared).fail(pid.error());
       return;
     }
-    shimapi::TaskExecStarted event;
-    event.set_container_id(line_.id);
-    event.set_exec_id(exec_id);
-    event.set_pid(static_cast<std::uint32_t>(*pid));
-    publisher_.publish("/tasks/exec-started", "containerd.events.TaskExecStarted", event.SerializeAsString());
+    env_.broker.publish({.topic = Topic::kExecStarted, .exec_id = exec_id, .end = {}});
     shimapi::StartResponse response;
     response.set_pid(static_cast<std::uint32_t>(*pid));
     std::move(*shared).send(response.SerializeAsString());
@@ -101,13 +94,7 @@ void TaskService::exec_state(const Task& task, const std::string& exec_id, ttrpc
 }
 
 void TaskService::publish_exit(const std::string& exec_id, const TaskEnd& end) {
-  shimapi::TaskExit event;
-  event.set_container_id(line_.id);
-  event.set_id(exec_id.empty() ? line_.id : exec_id);
-  event.set_pid(static_cast<std::uint32_t>(pid_));
-  event.set_exit_status(end.status);
-  set_time(event.mutable_exited_at(), end.at);
-  publisher_.publish("/tasks/exit", "containerd.events.TaskExit", event.SerializeAsString());
+  env_.broker.publish({.topic = Topic::kExit, .exec_id = exec_id, .end = end});
   answer_waiters(exec_id, end);
 }
 

@@ -111,14 +111,19 @@ Machine::~Machine() {
   close_all();
   if (process_.valid() && !reaped_) {
     children_.forget(id().pid);
-    (void)process_.signal(SIGKILL);  // our child: it is there until reaped
+    kill();
     (void)process_.reap(base::Deadline::after(std::chrono::seconds(5)));
   }
 }
 
 void Machine::kill() {
-  if (!reaped_) {
-    (void)process_.signal(SIGKILL);  // already dead is as good
+  if (reaped_) {
+    return;
+  }
+  if (killer_) {
+    killer_();
+  } else {
+    (void)process_.signal(SIGKILL);  // our child: it is there until reaped
   }
 }
 

@@ -65,6 +65,7 @@ class Machine {
   ~Machine();
 
   [[nodiscard]] const base::ProcessId& id() const noexcept { return process_.id(); }
+  [[nodiscard]] int pidfd() const noexcept { return process_.fd(); }
   [[nodiscard]] const std::string& qemu_version() const noexcept { return qmp_.version(); }
   // The end of what the VMM wrote to its standard error.
   [[nodiscard]] const std::string& last_words() const noexcept { return errors_; }
@@ -88,6 +89,8 @@ class Machine {
   void resume();
   // SIGKILL; died() follows.
   void kill();
+  // From now on by another process, because this one no longer may.
+  void killed_by(std::function<void()> killer) { killer_ = std::move(killer); }
 
  private:
   Machine(Loop& loop, Children& children, Callbacks callbacks, wire::HostSession session)
@@ -114,6 +117,7 @@ class Machine {
   Qmp qmp_;
   wire::HostSession session_;
   std::string errors_;
+  std::function<void()> killer_;
   bool checked_ = false;
   bool reaped_ = false;
 };

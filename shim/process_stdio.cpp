@@ -5,7 +5,7 @@ namespace cellrund::shim {
 using base::Result;
 
 Result<std::unique_ptr<ProcessStdio>> ProcessStdio::open(Loop& loop, const StdioPaths& paths,
-                                                         const std::unique_ptr<Machine>& machine) {
+                                                         const std::unique_ptr<Machine>& machine, const OpenFifo& opener) {
   std::unique_ptr<ProcessStdio> stdio(new ProcessStdio(machine, paths.terminal));
   ProcessStdio* const self = stdio.get();
   const auto granting = [self](wire::Stream stream) {
@@ -13,14 +13,14 @@ Result<std::unique_ptr<ProcessStdio>> ProcessStdio::open(Loop& loop, const Stdio
       self->machine_->with_session([&](wire::HostSession& s) { s.grant(stream, bytes, self->number_); });
     };
   };
-  stdio->out_ = CR_TRY(OutputFifo::open(loop, paths.out, granting(wire::Stream::kStdout)));
-  stdio->err_ = CR_TRY(OutputFifo::open(loop, paths.terminal ? "" : paths.err, granting(wire::Stream::kStderr)));
+  stdio->out_ = CR_TRY(OutputFifo::open(loop, paths.out, granting(wire::Stream::kStdout), opener));
+  stdio->err_ = CR_TRY(OutputFifo::open(loop, paths.terminal ? "" : paths.err, granting(wire::Stream::kStderr), opener));
   InputFifo::Sink sink;
   sink.take = [self](base::BytesView bytes) {
     return self->machine_->with_session([&](wire::HostSession& s) { return s.write_stdin(bytes, self->number_); });
   };
   sink.end = [self] { self->machine_->with_session([self](wire::HostSession& s) { s.close_stdin(self->number_); }); };
-  stdio->in_ = CR_TRY(InputFifo::open(loop, paths.in, std::move(sink), paths.terminal));
+  stdio->in_ = CR_TRY(InputFifo::open(loop, paths.in, std::move(sink), paths.terminal, opener));
   return stdio;
 }
 

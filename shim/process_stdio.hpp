@@ -21,7 +21,8 @@ class ProcessStdio {
  public:
   // `machine` outlives this, and is there whenever bytes flow.
   static base::Result<std::unique_ptr<ProcessStdio>> open(Loop& loop, const StdioPaths& paths,
-                                                          const std::unique_ptr<Machine>& machine);
+                                                          const std::unique_ptr<Machine>& machine,
+                                                          const OpenFifo& opener = open_fifo);
 
   // The process with this number in the session takes input from now on.
   void start(std::uint32_t number);

@@ -1,6 +1,6 @@
 // Task events to containerd: over its ttRPC socket (TTRPC_ADDRESS, Events.Forward), or by its `publish` command where no
 // such socket was given. In order, one at a time; kept and sent again while containerd is away (it may restart under a
-// running job). Lives on the loop's thread.
+// running job). Lives in the broker, on its loop's thread.
 #pragma once
 
 #include <cstdint>

@@ -15,10 +15,10 @@
 #include "base/file.hpp"
 #include "base/log.hpp"
 #include "base/process.hpp"
+#include "shim/broker.hpp"
 #include "shim/bundle_files.hpp"
 #include "shim/children.hpp"
 #include "shim/loop.hpp"
-#include "shim/publisher.hpp"
 #include "shim/shim_start.hpp"
 #include "shim/task_service.hpp"
 #include "shim/ttrpc/server.hpp"
@@ -30,8 +30,8 @@ using base::Error;
 using base::Result;
 using base::Status;
 
-// How long answers and events on their way may hold up the end.
-constexpr std::chrono::seconds kFarewell(3);
+// How long answers on their way may hold up the end, and the broker, which has less for the events.
+constexpr std::chrono::seconds kFarewell(4);
 constexpr std::chrono::milliseconds kFarewellStep(20);
 
 // containerd made the FIFO `log` in the bundle and reads it (runtime-v2 README, "Logging"). Without a reader, or with a
@@ -74,13 +74,15 @@ Status run_serve(const CommandLine& line) {
 
   Loop loop = CR_TRY(Loop::create());
   const std::unique_ptr<Children> children = CR_TRY(Children::create(loop));
+  bool ending = false;
+  Broker broker(loop, [&ending] {
+    if (!ending) {
+      // Nothing of this process could end the VMM now, or write down how it ended. `delete` can.
+      base::log::error("the broker is gone");
+      ::_exit(1);
+    }
+  });
   const char* ttrpc_address = ::secure_getenv("TTRPC_ADDRESS");
-  const std::unique_ptr<Publisher> publisher =
-      CR_TRY(Publisher::create(loop, *children,
-                               {.ttrpc_address = ttrpc_address == nullptr ? "" : ttrpc_address,
-                                .grpc_address = line.address,
-                                .publish_binary = line.publish_binary,
-                                .containerd_namespace = line.containerd_namespace}));
   const std::string socket_path = socket_path_of(line.address, line.containerd_namespace, line.id);
   Task::Env env{.loop = loop,
                 .children = *children,
@@ -88,24 +90,28 @@ Status run_serve(const CommandLine& line) {
                 .config_path = line.config,
                 .shim = CR_TRY(base::process_id(::getpid())),
                 .socket_path = socket_path,
-                .events = ttrpc_address == nullptr || *ttrpc_address == '\0' ? Events::kCommands : Events::kSocket};
+                .publisher = {.ttrpc_address = ttrpc_address == nullptr ? "" : ttrpc_address,
+                              .grpc_address = line.address,
+                              .publish_binary = line.publish_binary,
+                              .containerd_namespace = line.containerd_namespace},
+                .broker = broker};
 
   ttrpc::Server* server_view = nullptr;
-  bool ending = false;
   const base::Deadline no_deadline = base::Deadline::after(std::chrono::seconds(0));
   base::Deadline farewell = no_deadline;
   std::unique_ptr<Timer> farewell_timer;
   farewell_timer = CR_TRY(Timer::create(loop, [&] {
-    if ((publisher->idle() && server_view->flushed()) || farewell.expired()) {
+    if ((!broker.running() && server_view->flushed()) || farewell.expired()) {
       loop.stop();
     } else {
       (void)farewell_timer->arm_after(kFarewellStep);  // cannot fail for a valid timer
     }
   }));
-  TaskService service(line, std::move(env), *publisher, [&] {
+  TaskService service(line, std::move(env), [&] {
     if (!ending) {
       ending = true;
       farewell = base::Deadline::after(kFarewell);
+      broker.leave();
       (void)farewell_timer->arm_after(std::chrono::milliseconds(1));  // cannot fail for a valid timer
     }
   });
@@ -122,7 +128,7 @@ Status run_serve(const CommandLine& line) {
     service.terminate();
   }));
   Status status = loop.run();
-  (void)base::remove_file(socket_path);  // `delete` removes it if this does not
+  (void)base::remove_file(socket_path);  // a confined shim cannot, and its broker has; `delete` removes it if neither did
   return status;
 }
 

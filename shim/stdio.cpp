@@ -17,6 +17,8 @@ using base::Errc;
 using base::Error;
 using base::Result;
 
+}  // namespace
+
 Result<base::UniqueFd> open_fifo(std::string path, int flags) {
   constexpr std::string_view kScheme = "fifo://";
   if (path.starts_with(kScheme)) {
@@ -25,22 +27,24 @@ Result<base::UniqueFd> open_fifo(std::string path, int flags) {
   if (path.find("://") != std::string::npos) {
     return Error(Errc::kUnimplemented, "standard stream " + base::log::quoted(path) + ": only FIFOs are supported");
   }
-  base::UniqueFd fd = CR_TRY(base::open_file(path, flags | O_NONBLOCK).context("standard stream"));
-  struct stat st {};
-  if (::fstat(fd.get(), &st) != 0 || !S_ISFIFO(st.st_mode)) {
-    return Error(Errc::kInvalidArgument, "standard stream " + base::log::quoted(path) + ": not a FIFO");
+  if (!path.starts_with('/')) {
+    return Error(Errc::kInvalidArgument, "standard stream " + base::log::quoted(path) + ": not an absolute path");
   }
-  return fd;
+  // Looked at before it is opened: opening a device can do things.
+  const base::UniqueFd found = CR_TRY(base::open_file(path, O_PATH | O_NOFOLLOW).context("standard stream"));
+  struct stat st {};
+  if (::fstat(found.get(), &st) != 0 || !S_ISFIFO(st.st_mode) || st.st_uid != ::geteuid()) {
+    return Error(Errc::kInvalidArgument, "standard stream " + base::log::quoted(path) + ": not a FIFO of the shim's user");
+  }
+  return base::open_file("/proc/self/fd/" + std::to_string(found.get()), flags | O_NONBLOCK).context("standard stream");
 }
 
-}  // namespace
-
 Result<std::unique_ptr<OutputFifo>> OutputFifo::open(Loop& loop, const std::string& path,
-                                                     std::function<void(std::size_t)> disposed) {
+                                                     std::function<void(std::size_t)> disposed, const OpenFifo& opener) {
   base::UniqueFd fd;
   if (!path.empty()) {
     // Read-write, so that the FIFO keeps its contents, and we keep our end, while its reader restarts (fifo(7)).
-    fd = CR_TRY(open_fifo(path, O_RDWR));
+    fd = CR_TRY(opener(path, O_RDWR));
   }
   return std::unique_ptr<OutputFifo>(new OutputFifo(loop, std::move(fd), std::move(disposed)));
 }
@@ -110,11 +114,11 @@ void OutputFifo::pump() {
 }
 
 Result<std::unique_ptr<InputFifo>> InputFifo::open(Loop& loop, const std::string& path, Sink sink,
-                                                   bool keep_open) {
+                                                   bool keep_open, const OpenFifo& opener) {
   base::UniqueFd fd;
   if (!path.empty()) {
     // With a writing end of our own there is never an end of file (fifo(7)).
-    fd = CR_TRY(open_fifo(path, keep_open ? O_RDWR : O_RDONLY));
+    fd = CR_TRY(opener(path, keep_open ? O_RDWR : O_RDONLY));
   }
   return std::unique_ptr<InputFifo>(new InputFifo(loop, std::move(fd), std::move(sink)));
 }

@@ -13,13 +13,20 @@
 
 namespace cellrund::shim {
 
+// `path`: absolute, with or without fifo://. A FIFO of our own user's and no link; non-blocking. kUnimplemented for any other
+// scheme of containerd's.
+base::Result<base::UniqueFd> open_fifo(std::string path, int flags);
+// That, or whoever does it for a shim that may not.
+using OpenFifo = std::function<base::Result<base::UniqueFd>(const std::string& path, int flags)>;
+
 // stdout or stderr.
 class OutputFifo {
  public:
   // `path`: a FIFO, with or without fifo://; empty: everything is discarded. `disposed` is called when bytes have left,
   // so that the guest may send as many again.
   static base::Result<std::unique_ptr<OutputFifo>> open(Loop& loop, const std::string& path,
-                                                        std::function<void(std::size_t)> disposed);
+                                                        std::function<void(std::size_t)> disposed,
+                                                        const OpenFifo& opener = open_fifo);
   OutputFifo(const OutputFifo&) = delete;
   OutputFifo& operator=(const OutputFifo&) = delete;
   OutputFifo(OutputFifo&&) = delete;
@@ -58,7 +65,7 @@ class InputFifo {
   // Empty path: `end` is called at once by start().
   // `keep_open`: the last writer's leaving is no end, the next may come (attach); only close_after_drain() ends it.
   static base::Result<std::unique_ptr<InputFifo>> open(Loop& loop, const std::string& path, Sink sink,
-                                                       bool keep_open = false);
+                                                       bool keep_open = false, const OpenFifo& opener = open_fifo);
   InputFifo(const InputFifo&) = delete;
   InputFifo& operator=(const InputFifo&) = delete;
   InputFifo(InputFifo&&) = delete;

@@ -23,10 +23,11 @@
 #include "base/result.hpp"
 #include "host/cgroup.hpp"
 #include "shim/accel.hpp"
+#include "shim/broker.hpp"
 #include "shim/bundle_files.hpp"
+#include "shim/cell_group.hpp"
 #include "shim/children.hpp"
 #include "shim/config.hpp"
-#include "shim/confinement.hpp"
 #include "shim/exec.hpp"
 #include "shim/loop.hpp"
 #include "shim/machine.hpp"
@@ -43,6 +44,7 @@ struct TaskRequest {
   std::string bundle;
   std::vector<RootfsMount> rootfs;
   StdioPaths stdio;
+  std::string creation;  // the event of it, as EventSource has it
 };
 
 class Task {
@@ -56,7 +58,8 @@ class Task {
     std::string config_path;  // as given on the command line; empty: found by itself
     base::ProcessId shim;
     std::string socket_path;
-    Events events = Events::kSocket;
+    PublisherOptions publisher;
+    Broker& broker;  // runs from the check of the VMM on
   };
   using Answer = std::function<void(base::Result<pid_t>)>;  // called exactly once
 
@@ -111,6 +114,8 @@ class Task {
   base::Status launch();
   base::Status enter_cgroup(const base::ProcessId& vmm);
   void on_checked(base::Result<VmmStatus> checked);
+  // From then on this process holds nothing that a guest could want.
+  base::Status confine(const VmmStatus& checked);
   void fail_create(base::Error error);
   void go_on(base::Status step);
 
@@ -156,16 +161,12 @@ class Task {
   base::UniqueFd rootfs_;
   std::optional<RootfsBuild> build_;
   base::PidFd probe_;
-  std::optional<host::CgroupTree> cgroups_;
-  std::optional<host::Cgroup> cgroup_;
-  bool cgroup_is_ours_ = false;
+  std::optional<CellGroup> group_;
   std::unique_ptr<Machine> machine_;
   std::unique_ptr<ProcessStdio> stdio_;
   std::map<std::string, Exec> execs_;
   std::vector<std::unique_ptr<ProcessStdio>> leaving_;  // of deleted execs, whose readers are not through yet
-  VmmStatus vmm_status_;
   std::string guest_release_;
-  std::string vmm_version_;
 
   int restarts_ = 0;          // of the guest, before START
   bool committed_ = false;    // the guest is ready, and a reset would end it

@@ -10,6 +10,7 @@
 #include <memory>
 
 #include "base/log.hpp"
+#include "shim/confinement.hpp"
 #include "shim/tap.hpp"
 #include "shim/task.hpp"
 
@@ -249,22 +250,20 @@ Status Task::enter_cgroup(const base::ProcessId& vmm) {
   if (plan_.cgroup_path.empty()) {
     return base::ok();
   }
-  cgroups_ = CR_TRY(host::CgroupTree::discover());
-  Result<host::Cgroup> group = cgroups_->adopt(plan_.cgroup_path);
-  if (!group.ok()) {
-    if (group.error().code() != Errc::kNotFound) {
-      return std::move(group).error();
-    }
-    // Written first, so that `delete` finds what a crash would leave.
-    CR_CHECK(write_owned(request_.bundle, {env_.shim, env_.socket_path, plan_.cgroup_path, true}));
-    group = cgroups_->create(plan_.cgroup_path,
-                             {.memory_bytes = plan_.memory_bytes + kVmmOverhead, .pids = kVmmThreads, .cpu_millis = 0});
-    cgroup_is_ours_ = true;
-  } else {
-    CR_CHECK(write_owned(request_.bundle, {env_.shim, env_.socket_path, plan_.cgroup_path, false}));
+  host::CgroupTree tree = CR_TRY(host::CgroupTree::discover());
+  Result<host::Cgroup> group = tree.adopt(plan_.cgroup_path);
+  const bool ours = !group.ok();
+  if (ours && group.error().code() != Errc::kNotFound) {
+    return std::move(group).error();
   }
-  cgroup_ = CR_TRY(std::move(group));
-  return cgroup_->add(vmm.pid);
+  // Written first, so that `delete` finds what a crash would leave.
+  CR_CHECK(write_owned(request_.bundle, {env_.shim, env_.socket_path, plan_.cgroup_path, ours}));
+  if (ours) {
+    group = tree.create(plan_.cgroup_path,
+                        {.memory_bytes = plan_.memory_bytes + kVmmOverhead, .pids = kVmmThreads, .cpu_millis = 0});
+  }
+  group_ = CellGroup{std::move(tree), CR_TRY(std::move(group)), ours};
+  return group_->cgroup.add(vmm.pid);
 }
 
 void Task::on_checked(Result<VmmStatus> checked) {
@@ -273,12 +272,10 @@ void Task::on_checked(Result<VmmStatus> checked) {
     return;
   }
   // The guest has not run an instruction that we would have heard of: its first bytes are parsed by the loop's next turn.
-  if (Status confined = confine_shim(env_.events); !confined.ok()) {
+  if (Status confined = confine(*checked); !confined.ok()) {
     fail_create(std::move(confined).error());
     return;
   }
-  vmm_status_ = *std::move(checked);
-  vmm_version_ = machine_->qemu_version();
   state_ = State::kCreated;
   step_timer_->disarm();
   if (const Status armed = step_timer_->arm_after(config_.boot_timeout); !armed.ok()) {
@@ -287,17 +284,56 @@ void Task::on_checked(Result<VmmStatus> checked) {
   std::exchange(created_, nullptr)(pid());
 }
 
+Status Task::confine(const VmmStatus& checked) {
+  CR_CHECK(env_.broker.start({.vmm = machine_->pidfd(),
+                              .group = group_.has_value() ? &*group_ : nullptr,
+                              .bundle = request_.bundle,
+                              .socket_path = env_.socket_path,
+                              .facts = {.vmm_path = images_->qemu_path,
+                                        .vmm_digest = images_->qemu_digest,
+                                        .vmm_version = machine_->qemu_version(),
+                                        .vmm = machine_->id(),
+                                        .seccomp = checked.seccomp,
+                                        .uid = uid_.uid,
+                                        .no_new_privs = checked.no_new_privs,
+                                        .effective_capabilities = checked.effective_capabilities,
+                                        .shim = env_.shim,
+                                        .accel = std::string(to_string(accel_.accel)),
+                                        .kernel_digest = images_->kernel_digest,
+                                        .initrd_digest = images_->initrd_digest,
+                                        .guest_kernel_release = {},
+                                        .started = {},
+                                        .deadline = std::nullopt},
+                              .active_deadline = plan_.annotations.active_deadline,
+                              .grace = plan_.annotations.grace,
+                              .publisher = env_.publisher,
+                              .source = {request_.id, pid(), request_.creation}}));
+  machine_->killed_by([this] { env_.broker.kill(); });
+  std::vector<std::string> readable;  // its load, for metrics
+  if (group_.has_value()) {
+    for (const model::InventoryItem& directory : group_->cgroup.items()) {
+      readable.push_back(directory.name);
+    }
+  }
+  const int landlock = CR_TRY(confine_shim(readable));
+  if (landlock == 0) {
+    base::log::warn("this kernel has no Landlock: the shim of " + request_.id + " may read files of root's");
+  }
+  return base::ok();
+}
+
 void Task::release() {
   execs_.clear();
   leaving_.clear();
   stdio_.reset();
-  if (cgroup_.has_value() && cgroup_is_ours_) {
-    for (const Error& failure : cgroup_->destroy(base::Deadline::after(std::chrono::seconds(2)))) {
-      base::log::error("remove cgroup: " + failure.message());
+  if (env_.broker.running()) {
+    if (const Status removed = env_.broker.remove_group(); !removed.ok()) {
+      base::log::error("remove cgroup: " + removed.error().message());
     }
-    cgroups_->remove_empty_parents(plan_.cgroup_path);
+  } else if (group_.has_value()) {
+    group_->remove();
   }
-  cgroup_.reset();
+  group_.reset();
   uid_ = {};
 }
 

@@ -14,7 +14,6 @@ using base::Status;
 
 // Known at one time, the ended but not deleted ones included.
 constexpr std::size_t kMaxKnown = 64;
-constexpr std::size_t kMaxId = 128;
 constexpr std::uint32_t kSignalBase = 128;
 constexpr std::uint32_t kCannotInvoke = 126;
 
@@ -34,7 +33,7 @@ Status Task::add_exec(const std::string& id, StdioPaths stdio, std::string_view 
   if (state_ != State::kRunning) {
     return Error(Errc::kFailedPrecondition, "exec in " + request_.id + ": the task is not running");
   }
-  if (id.empty() || id.size() > kMaxId) {
+  if (id.empty() || id.size() > kMaxExecId) {
     return Error(Errc::kInvalidArgument, "exec in " + request_.id + ": bad exec id");
   }
   if (execs_.contains(id)) {
@@ -48,7 +47,9 @@ Status Task::add_exec(const std::string& id, StdioPaths stdio, std::string_view 
   if (exec.process.terminal.has_value() != stdio.terminal) {
     return Error(Errc::kInvalidArgument, "exec " + base::log::quoted(id) + ": terminal in the request, or in its process, alone");
   }
-  exec.stdio = CR_TRY(ProcessStdio::open(env_.loop, stdio, machine_));
+  exec.stdio = CR_TRY(ProcessStdio::open(env_.loop, stdio, machine_, [this](const std::string& path, int flags) {
+    return env_.broker.open_fifo(path, flags);
+  }));
   exec.paths = std::move(stdio);
   execs_.emplace(id, std::move(exec));
   return base::ok();

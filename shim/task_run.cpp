@@ -91,22 +91,7 @@ void Task::begin() {
     }
     CR_CHECK(hand_over_secrets());
     CR_CHECK(machine_->with_session([](wire::HostSession& s) { return s.start(); }));
-    VmFacts facts{.vmm_path = images_->qemu_path,
-                  .vmm_digest = images_->qemu_digest,
-                  .vmm_version = vmm_version_,
-                  .vmm = machine_->id(),
-                  .seccomp = vmm_status_.seccomp,
-                  .uid = uid_.uid,
-                  .no_new_privs = vmm_status_.no_new_privs,
-                  .effective_capabilities = vmm_status_.effective_capabilities,
-                  .shim = env_.shim,
-                  .accel = std::string(to_string(accel_.accel)),
-                  .kernel_digest = images_->kernel_digest,
-                  .initrd_digest = images_->initrd_digest,
-                  .guest_kernel_release = guest_release_,
-                  .started = now,
-                  .deadline = deadline_};
-    return write_vm_facts(request_.bundle, facts);
+    return env_.broker.started(now, guest_release_);
   };
   // Timers first: no instruction of user code runs without its deadline armed. A cell whose facts cannot be written
   // down does not run on either.
@@ -263,10 +248,10 @@ void Task::on_paused(bool paused) {
 }
 
 base::Result<host::CgroupLoad> Task::load() const {
-  if (!cgroup_.has_value()) {
+  if (!group_.has_value()) {
     return Error(Errc::kFailedPrecondition, "metrics of " + request_.id + ": the task has no cgroup");
   }
-  return cgroup_->load();
+  return group_->cgroup.load();
 }
 
 void Task::close_stdin() {
@@ -299,12 +284,6 @@ void Task::kill_vmm(std::string_view rung) {
   ladder_.push_back(at(rung, BootTime::now()));
   state_ = State::kStopping;
   machine_->kill();
-  // Whatever else may have come into the cell's group. The VMM is its only member, so this does not wait for others.
-  if (cgroup_.has_value()) {
-    if (const Status killed = cgroup_->kill(base::Deadline::after(std::chrono::milliseconds(200))); !killed.ok()) {
-      base::log::warn("kill cgroup: " + killed.error().message() + ", ignoring: the VMM is killed by its pidfd");
-    }
-  }
 }
 
 void Task::on_died(base::ExitStatus exit) {
@@ -334,7 +313,7 @@ void Task::finish(End end) {
   end.revoked = revoked_;
   end.ended = BootTime::now();
   state_ = State::kStopped;
-  if (const Status written = write_end(request_.bundle, end); !written.ok()) {
+  if (const Status written = env_.broker.ended(encode(end)); !written.ok()) {
     base::log::error("write the end of " + request_.id + ": " + written.error().message());
   }
   base::log::info("task=" + request_.id + " step=ended kind=" + std::string(to_string(end.kind)) +

@@ -93,25 +93,25 @@ void TaskService::create(const std::string& payload, ttrpc::Reply reply) {
   TaskRequest task{.id = request.id(),
                    .bundle = request.bundle(),
                    .rootfs = {},
-                   .stdio = {request.stdin(), request.stdout(), request.stderr(), request.terminal()}};
+                   .stdio = {request.stdin(), request.stdout(), request.stderr(), request.terminal()},
+                   .creation = {}};
   for (const shimapi::Mount& mount : request.rootfs()) {
     task.rootfs.push_back({mount.type(), mount.source(), {mount.options().begin(), mount.options().end()}});
   }
   const auto shared = std::make_shared<ttrpc::Reply>(std::move(reply));  // std::function wants to copy what it holds
   shimapi::TaskCreate event;
-  event.set_container_id(task.id);
   event.set_bundle(task.bundle);
   *event.mutable_rootfs() = request.rootfs();
   event.mutable_io()->set_stdin(task.stdio.in);
   event.mutable_io()->set_stdout(task.stdio.out);
   event.mutable_io()->set_stderr(task.stdio.err);
   event.mutable_io()->set_terminal(task.stdio.terminal);
+  task.creation = event.SerializeAsString();
   task_ = Task::create(
       std::move(env), std::move(*config), std::move(task),
-      [this, shared, event](Result<pid_t> pid) mutable {
+      [this, shared](Result<pid_t> pid) {
         if (pid.ok()) {
-          event.set_pid(static_cast<std::uint32_t>(*pid));
-          publisher_.publish("/tasks/create", "containerd.events.TaskCreate", event.SerializeAsString());
+          env_.broker.publish({Topic::kCreate});
         }
         on_created(std::move(pid), shared);
       },
@@ -154,10 +154,7 @@ void TaskService::start(const std::string& payload, ttrpc::Reply reply) {
       std::move(*shared).fail(pid.error());
       return;
     }
-    shimapi::TaskStart event;
-    event.set_container_id(line_.id);
-    event.set_pid(static_cast<std::uint32_t>(*pid));
-    publisher_.publish("/tasks/start", "containerd.events.TaskStart", event.SerializeAsString());
+    env_.broker.publish({Topic::kStart});
     shimapi::StartResponse response;
     response.set_pid(static_cast<std::uint32_t>(*pid));
     std::move(*shared).send(response.SerializeAsString());
@@ -187,12 +184,7 @@ void TaskService::remove(const std::string& payload, ttrpc::Reply reply) {
   task->release();
   task_.reset();
   created_ = false;
-  shimapi::TaskDelete event;
-  event.set_container_id(line_.id);
-  event.set_pid(static_cast<std::uint32_t>(pid_));
-  event.set_exit_status(end.status);
-  set_time(event.mutable_exited_at(), end.at);
-  publisher_.publish("/tasks/delete", "containerd.events.TaskDelete", event.SerializeAsString());
+  env_.broker.publish({.topic = Topic::kDelete, .exec_id = {}, .end = end});
   shimapi::DeleteResponse response;
   response.set_pid(static_cast<std::uint32_t>(pid_));
   response.set_exit_status(end.status);
@@ -261,16 +253,14 @@ void TaskService::pids(const std::string& payload, ttrpc::Reply reply) {
   std::move(reply).send(response.SerializeAsString());
 }
 
-Task::Answer TaskService::tell_paused(std::string topic, std::string type, ttrpc::Reply reply) {
+Task::Answer TaskService::tell_paused(Topic topic, ttrpc::Reply reply) {
   const auto shared = std::make_shared<ttrpc::Reply>(std::move(reply));
-  return [this, shared, topic = std::move(topic), type = std::move(type)](const Result<pid_t>& done) {
+  return [this, shared, topic](const Result<pid_t>& done) {
     if (!done.ok()) {
       std::move(*shared).fail(done.error());
       return;
     }
-    shimapi::TaskPaused event;  // TaskResumed has the same one field
-    event.set_container_id(line_.id);
-    publisher_.publish(topic, type, event.SerializeAsString());
+    env_.broker.publish({topic});
     std::move(*shared).send({});
   };
 }
@@ -278,14 +268,14 @@ Task::Answer TaskService::tell_paused(std::string topic, std::string type, ttrpc
 void TaskService::pause(const std::string& payload, ttrpc::Reply reply) {
   shimapi::PauseRequest request;
   if (Task* const task = task_of(payload, request, reply)) {
-    task->pause(tell_paused("/tasks/paused", "containerd.events.TaskPaused", std::move(reply)));
+    task->pause(tell_paused(Topic::kPaused, std::move(reply)));
   }
 }
 
 void TaskService::resume(const std::string& payload, ttrpc::Reply reply) {
   shimapi::PauseRequest request;
   if (Task* const task = task_of(payload, request, reply)) {
-    task->resume(tell_paused("/tasks/resumed", "containerd.events.TaskResumed", std::move(reply)));
+    task->resume(tell_paused(Topic::kResumed, std::move(reply)));
   }
 }
 

@@ -9,7 +9,6 @@
 
 #include "base/result.hpp"
 #include "shim/command_line.hpp"
-#include "shim/publisher.hpp"
 #include "shim/task.hpp"
 #include "shim/ttrpc/server.hpp"
 
@@ -18,8 +17,8 @@ namespace cellrund::shim {
 class TaskService {
  public:
   // `shutdown` is called when containerd has asked the shim to end and no task is left.
-  TaskService(CommandLine line, Task::Env env, Publisher& publisher, std::function<void()> shutdown)
-      : line_(std::move(line)), env_(std::move(env)), publisher_(publisher), shutdown_(std::move(shutdown)) {}
+  TaskService(CommandLine line, Task::Env env, std::function<void()> shutdown)
+      : line_(std::move(line)), env_(std::move(env)), shutdown_(std::move(shutdown)) {}
 
   void handle(ttrpc::Call call, ttrpc::Reply reply);
   // The shim itself is told to end: the cell goes with it. Idempotent.
@@ -51,7 +50,7 @@ class TaskService {
   void answer_waiters(const std::string& exec_id, const TaskEnd& end);
   void wait_for(const std::optional<TaskEnd>& end, const std::string& exec_id, ttrpc::Reply reply);
 
-  [[nodiscard]] Task::Answer tell_paused(std::string topic, std::string type, ttrpc::Reply reply);
+  [[nodiscard]] Task::Answer tell_paused(Topic topic, ttrpc::Reply reply);
   void on_created(base::Result<pid_t> pid, const std::shared_ptr<ttrpc::Reply>& reply);
   void on_end(const TaskEnd& end);
   // Reads a request and finds the task that it names. nullptr: the reply was the failure (kInvalidArgument for a
@@ -61,7 +60,6 @@ class TaskService {
 
   CommandLine line_;
   Task::Env env_;
-  Publisher& publisher_;
   std::function<void()> shutdown_;
   std::unique_ptr<Task> task_;
   pid_t pid_ = 0;

@@ -21,17 +21,23 @@ check "its root is its own" [ "$(vmm root)" != "$(stat -c %d:%i /)" ]
 check "no open file is a block device" equal "$(vmm 'openFiles | map(select(test("/dev/(sd|vd|nvme|loop|dm-)"))) | length')" 0
 check "its command line has a digest" matches "$(vmm argvDigest)" '^sha256:[0-9a-f]{64}$'
 
-# The shim parses what the guest says with CAP_KILL as its one capability, and forks, mounts and connects nowhere.
+# The shim parses what the guest says without a capability; what needs one stays with its broker, which parses nothing.
 start shim 'sleep 30'
-shim=$(pgrep -f "containerd-shim-cellrun-v2.*$uid" | head -n 1)
-status() { sed -n "s/^$1:[[:space:]]*//p" "/proc/$shim/status"; }
-check "the shim keeps CAP_KILL alone" equal "$(status CapPrm) $(status CapEff) $(status CapBnd) $(status CapInh)" \
-  "0000000000000020 0000000000000020 0000000000000020 0000000000000000"
-check "under seccomp, with no_new_privs" equal "$(status Seccomp) $(status NoNewPrivs)" "2 1"
+shim=$(jq -r .shim.pid "$node"/run/containerd/state/io.containerd.runtime.v2.task/cellrun/*"$uid"/cellrun-vm.json)
+broker=$(pgrep -P "$shim" -x cellrun-broker)
+status() { sed -n "s/^$2:[[:space:]]*//p" "/proc/$1/status"; }
+capabilities() { echo "$(status "$1" CapPrm) $(status "$1" CapEff) $(status "$1" CapBnd) $(status "$1" CapInh) $(status "$1" CapAmb)"; }
+none=0000000000000000 two=0000000000000024  # CAP_KILL, CAP_DAC_READ_SEARCH
+check "the shim has no capability" equal "$(capabilities "$shim")" "$none $none $none $none $none"
+check "its broker can kill and search, no more" equal "$(capabilities "$broker")" "$two $two $two $none $none"
+for pid in "$shim" "$broker"; do
+  check "$(cat "/proc/$pid/comm") is under seccomp, with no_new_privs" equal "$(status "$pid" Seccomp) $(status "$pid" NoNewPrivs)" "2 1"
+done
 cellrun cancel "$uid" >/dev/null
 cellrun wait "$uid" >/dev/null 2>&1 || true
 load_record "$uid"
 check "and ends its cell as ever" is_clean
+check "no broker is left" [ ! -e "/proc/$broker" ]
 
 # Somebody moves a process of theirs into the cell's cgroup while the machine is being made.
 tail --pid=$$ -f /dev/null >/dev/null 2>&1 & intruder=$!

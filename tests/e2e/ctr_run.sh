@@ -193,6 +193,13 @@ case_a_killed_shim_takes_its_vmm_along() {
   kill -9 "$(cat "$bundles/$name-l/shim.pid")"
   within 10 dead "$pid" && within 20 absent "$name-l" && ctr_ containers rm "$name-l"
 }
+case_a_killed_broker_takes_its_cell_along() {
+  local pid
+  detached "$name-zb" -- /bin/sleep 1000 || return 1
+  pid=$(vmm_pid "$name-zb")
+  kill -9 "$(pgrep -P "$(cat "$bundles/$name-zb/shim.pid")" -x cellrun-broker)"
+  within 10 dead "$pid" && within 20 absent "$name-zb" && ctr_ containers rm "$name-zb"
+}
 case_the_job_survives_a_restart_of_containerd() {
   detached "$name-m" -- /bin/sh -c 'sleep 5; exit 7' || return 1
   kill -9 "$containerd_pid"; wait "$containerd_pid" 2>/dev/null
