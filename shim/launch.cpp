@@ -123,7 +123,7 @@ struct ChildPipes {
   if (!null || ::dup2(null.get(), 0) < 0) {
     give_up(pipes.report_write, "open /dev/null", errno);
   }
-  limit(pipes.report_write, RLIMIT_CORE, 0);
+  limit(pipes.report_write, RLIMIT_CORE, 1);
   limit(pipes.report_write, RLIMIT_NOFILE, kOpenFiles);
   limit(pipes.report_write, RLIMIT_FSIZE, plan.largest_file_bytes);
   limit(pipes.report_write, RLIMIT_MSGQUEUE, 0);

@@ -63,7 +63,8 @@ Result<base::UniqueFd> termination_signals() {
 Status run_serve(const CommandLine& line) {
   (void)::signal(SIGPIPE, SIG_IGN);
   // No core of this process, whatever core_pattern says, and no other user's eyes: it passes secrets on.
-  const rlimit none{0, 0};
+  // 1, not 0: a core_pattern that is a pipe ignores 0 (fs/coredump.c).
+  const rlimit none{1, 1};
   if (::prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0 || ::setrlimit(RLIMIT_CORE, &none) != 0) {
     return Error::from_errno("forbid core dumps");
   }

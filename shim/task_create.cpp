@@ -90,6 +90,8 @@ void Task::fail_create(Error error) {
   env_.loop.post([this, failure] {
     machine_.reset();  // kills and reaps
     step_timer_.reset();
+    secret_channel_.reset();
+    secrets_.reset();
     release();
     std::exchange(created_, nullptr)(std::move(*failure));
   });

@@ -67,10 +67,14 @@ void Task::on_secret_timer() {
       next = next.has_value() ? std::min(*next, secret.second) : secret.second;
       return false;
     }
-    if (state_ != State::kStopped) {
-      machine_->with_session([&](wire::HostSession& s) { s.revoke(secret.first); });
+    if (state_ == State::kStopped) {
+      return true;  // it went with its cell
     }
-    revoked_.emplace_back(secret.first, now);
+    if (machine_->with_session([&](wire::HostSession& s) { return s.revoke(secret.first); })) {
+      revoked_.emplace_back(secret.first, now);
+    } else if (!verdict_.has_value()) {
+      stop_because(EndKind::kAgentUnreachable, 0, "secret " + secret.first + " could not be withdrawn: the guest does not listen");
+    }
     return true;
   });
   if (next.has_value()) {

@@ -80,6 +80,13 @@ std::optional<model::Verdict> close_cell(Services& services, JobRecord& record, 
     for (const model::ResidueUnknown& unknown : facts.residue.unknown) {
       base::log::warn("cell=" + name.uid + " step=scan unknown=" + unknown.probe + " cause=" + base::log::quoted(unknown.cause));
     }
+    if (verdict == model::Verdict::kClean) {
+      for (model::SecretFacts& secret : record.facts().secrets) {
+        if (secret.issued.has_value() && !secret.revoked.has_value()) {
+          secret.revoked = facts.finished;
+        }
+      }
+    }
     record.facts().teardown = std::move(facts);
   }
   const bool sealed = record.close(outcome, verdict);

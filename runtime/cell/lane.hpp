@@ -7,6 +7,7 @@
 
 #include <poll.h>
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -71,6 +72,7 @@ struct CellPlan {
   const host::Cgroup& cgroup;
   Process process;
   std::vector<wire::NamedSecret> secrets;  // to be in the cell before START, and wiped here by then
+  std::function<void()> on_secrets;        // called once, right before the first of them leaves this process
   std::string folder;  // <run>/cells/<uid>, made and journalled by the pipeline
   model::Journal& journal;
   const CancelFlag& cancel;

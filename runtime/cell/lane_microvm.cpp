@@ -292,6 +292,7 @@ class MicrovmLane final : public Lane {
     }
     if (secrets.has_value()) {
       const auto shim = read_shim_pid(bundle);
+      plan.on_secrets();
       const base::Status given = shim.ok() ? secrets->hand_over(plan.secrets, *shim, deadline) : base::Status(shim.error().clone());
       plan.secrets.clear();
       secrets.reset();

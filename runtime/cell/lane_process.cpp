@@ -76,16 +76,14 @@ class ProcessCell final : public RunningCell {
   }
 
   // From HELLO to START. Any event that does not belong there ends the start.
-  base::Status bring_up(const wire::Workload& workload, std::chrono::seconds active_deadline,
-                        std::vector<wire::NamedSecret> secrets, base::Deadline deadline, const CancelFlag& cancel,
-                        OutputSink& sink) {
+  base::Status bring_up(CellPlan& plan, const wire::Workload& workload, base::Deadline deadline, OutputSink& sink) {
     while (started_.ns == 0) {
-      if (cancel.raised()) {
+      if (plan.cancel.raised()) {
         return Error(base::Errc::kCancelled, "cancelled before START");
       }
       std::vector<pollfd> polls;
       poll_on(polls);
-      polls.push_back({cancel.fd(), POLLIN, 0});
+      polls.push_back({plan.cancel.fd(), POLLIN, 0});
       const int n = ::poll(polls.data(), polls.size(), deadline.poll_timeout_ms());
       if (n == 0) {
         return Error(base::Errc::kDeadlineExceeded, "cell-init is not ready");
@@ -97,9 +95,12 @@ class ProcessCell final : public RunningCell {
       }
       if (ready_) {
         const BootTime now = BootTime::now();
-        CR_CHECK(hand_over(secrets, now));
-        secrets.clear();
-        CR_CHECK(session_.start((now + active_deadline).ns));
+        if (!plan.secrets.empty()) {
+          plan.on_secrets();
+          CR_CHECK(hand_over(plan.secrets, now));
+          plan.secrets.clear();
+        }
+        CR_CHECK(session_.start((now + plan.job.spec().active_deadline).ns));
         started_ = now;
       }
       CR_CHECK(flush());
@@ -135,15 +136,19 @@ class ProcessCell final : public RunningCell {
   void revoke_due() {
     const BootTime now = BootTime::now();
     const std::size_t before = to_revoke_.size();
+    bool sent = true;
     std::erase_if(to_revoke_, [&](const auto& secret) {
       if (secret.second > now) {
         return false;
       }
-      session_.revoke(secret.first);
-      revoked_.emplace_back(secret.first, now);
+      if (session_.revoke(secret.first)) {
+        revoked_.emplace_back(secret.first, now);
+      } else {
+        sent = false;
+      }
       return true;
     });
-    if (to_revoke_.size() != before && !arm_secret_timer().ok()) {
+    if (!sent || (to_revoke_.size() != before && !arm_secret_timer().ok())) {
       (void)init_.signal(SIGKILL);  // what cannot be withdrawn in time is withdrawn now, with its cell
     }
   }
@@ -262,13 +267,11 @@ class ProcessLane final : public Lane {
 
   base::Result<std::unique_ptr<RunningCell>, StartFailure> start(CellPlan plan, base::Deadline deadline,
                                                                  OutputSink& sink) override {
-    auto secrets = std::move(plan.secrets);
     auto cell = spawn(plan);
     if (!cell.ok()) {
       return StartFailure{Reason::kCreateContainerError, cell.error().message()};
     }
-    auto up = (*cell)->bring_up(workload_of(plan), plan.job.spec().active_deadline, std::move(secrets), deadline,
-                                    plan.cancel, sink);
+    auto up = (*cell)->bring_up(plan, workload_of(plan), deadline, sink);
     if (!up.ok()) {
       const bool late = up.error().code() == base::Errc::kDeadlineExceeded;
       return StartFailure{late ? Reason::kStartDeadlineExceeded : Reason::kAgentUnreachable, up.error().message()};

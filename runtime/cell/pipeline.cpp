@@ -203,6 +203,7 @@ class Cell {
                   .cgroup = *live.cgroup,
                   .process = {process->args, process->env, process->cwd},
                   .secrets = std::move(secrets).value(),
+                  .on_secrets = [this] { note_secrets(); },
                   .folder = services_.paths.cell_folder(uid_),
                   .journal = *live.journal,
                   .cancel = *ticket_.cancel};
@@ -214,12 +215,15 @@ class Cell {
       return failure(started.error().reason, started.error().message);
     }
     live.cell = std::move(started).value();
-    for (const model::SecretRef& secret : spec_.secrets) {
-      record_.facts().secrets.push_back({secret.name, wall_of(live.cell->started()), std::nullopt});
-    }
     record_.facts().lane = live.cell->facts();
     record_.enter(State::kRunning, "START sent");
     return base::Unit{};
+  }
+
+  void note_secrets() {
+    for (const model::SecretRef& secret : spec_.secrets) {
+      record_.facts().secrets.push_back({secret.name, base::WallTime::now(), std::nullopt});
+    }
   }
 
   base::Result<base::Unit, Outcome> prepare_inputs(Live& live) {
@@ -325,11 +329,16 @@ class Cell {
                                  .on_stopping = [&](std::string_view cause) { record_.enter(State::kStopping, cause); }});
     record_.facts().deadline = std::move(done.deadline);
     limits_hit_ = done.limits;
-    // With its cell's end a secret is gone too; the lane may have withdrawn it before.
+    // With its cell's end a secret is gone too; the lane may have withdrawn it before. Of a cell whose end nobody saw, the
+    // teardown will say.
     for (model::SecretFacts& secret : record_.facts().secrets) {
       const auto early = std::find_if(done.revoked.begin(), done.revoked.end(),
                                       [&](const auto& revoked) { return revoked.first == secret.name; });
-      secret.revoked = wall_of(early != done.revoked.end() ? early->second : done.ended);
+      if (early != done.revoked.end()) {
+        secret.revoked = wall_of(early->second);
+      } else if (done.ended.has_value()) {
+        secret.revoked = wall_of(*done.ended);
+      }
     }
     return std::move(done.outcome);
   }

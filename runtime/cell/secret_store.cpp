@@ -85,7 +85,8 @@ Result<base::Secret> SecretStore::read(const std::string& ref) const {
   const std::size_t slash = ref.find('/');
   const std::string space = ref.substr(0, slash);
   const std::string name = slash == std::string::npos ? std::string() : ref.substr(slash + 1);
-  if (!wire::is_secret_name(space) || !wire::is_secret_name(name)) {
+  // Without a dot in the namespace no two references name one credential.
+  if (!wire::is_secret_name(space) || space.find('.') != std::string::npos || !wire::is_secret_name(name)) {
     return Error(Errc::kInvalidArgument, "no reference of a secret");
   }
   const auto below = [&](const std::string& root, bool nested) -> Result<base::Secret> {

@@ -158,7 +158,9 @@ Supervised supervise(RunningCell& cell, OutputSink& sink, const SuperviseOptions
   if (result.outcome.reason == Reason::kDeadlineExceeded && end.ended > last) {
     result.deadline.overrun_ms = (end.ended - last).count() / 1'000'000;
   }
-  result.ended = end.ended;
+  if (cell.end().has_value()) {
+    result.ended = end.ended;
+  }
   result.revoked = std::move(end.revoked);
   return result;
 }

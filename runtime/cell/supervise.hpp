@@ -17,7 +17,7 @@ struct Supervised {
   model::Outcome outcome;
   model::DeadlineFacts deadline;
   model::LimitFacts limits;  // what cell-init found
-  base::BootTime ended;
+  std::optional<base::BootTime> ended;  // absent: it was killed, and nobody saw the end
   std::vector<std::pair<std::string, base::BootTime>> revoked;
 };
 

@@ -41,8 +41,9 @@ constexpr std::array<const char*, 34> kDenied{
 }  // namespace
 
 base::Status confine() {
-  // A core of this process would hold secrets on their way, and the node's key.
-  const rlimit none{0, 0};
+  // A core of this process would hold secrets on their way, and the node's key; its children, cells among them, inherit the limit.
+  // 1, not 0: a core_pattern that is a pipe ignores 0 and is given up at 1 (fs/coredump.c); a file of 1 byte is not begun.
+  const rlimit none{1, 1};
   if (::prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0 || ::setrlimit(RLIMIT_CORE, &none) != 0) {
     return Error::from_errno("forbid core dumps");
   }

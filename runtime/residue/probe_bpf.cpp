@@ -26,13 +26,13 @@ long bpf(bpf_cmd command, bpf_attr& attribute) noexcept {
 // bpf_link_by_id: EAGAIN). That is waited for; a link that stays so stays unknown. Without a descriptor, errno tells why.
 constexpr std::chrono::milliseconds kSettling{200};
 
-base::UniqueFd open_object(bpf_cmd open, std::uint32_t id) {
+base::UniqueFd open_object(bpf_cmd open, std::uint32_t id, base::Deadline deadline) {
   const base::Deadline settled = base::Deadline::after(kSettling);
   while (true) {
     bpf_attr attribute{};
     attribute.prog_id = id;  // one union: also map_id and link_id
     base::UniqueFd fd(static_cast<int>(bpf(open, attribute)));  // O_CLOEXEC always
-    if (fd || errno != EAGAIN || settled.expired()) {
+    if (fd || errno != EAGAIN || settled.expired() || deadline.expired()) {
       return fd;
     }
     std::this_thread::yield();
@@ -155,7 +155,7 @@ class BpfLook {
         return;
       }
       id = attribute.next_id;
-      const base::UniqueFd fd = open_object(open, id);
+      const base::UniqueFd fd = open_object(open, id, pass_.deadline());
       if (!fd) {
         if (errno != ENOENT) {  // freed in between
           look_.blind(base::Error::from_errno("open BPF " + what + " " + std::to_string(id)));

@@ -123,13 +123,13 @@ base::Status Agent::on_channel(short revents) {
 }
 
 // The process lane without its daemon. Before START nobody will ever say it; afterwards the job goes on up to its
-// deadline, unheard, and without a deadline it ends here.
+// deadline, unheard. Without a deadline it ends here, and so does one with secrets: their time to live is the daemon's to keep.
 void Agent::on_host_gone() {
   host_gone_ = true;
   channel_.mark_lost();
   if (phase_ < Phase::kStarting) {
     phase_ = Phase::kDone;
-  } else if (!timer_ && cell_ && phase_ < Phase::kDraining) {
+  } else if ((!timer_ || secrets_) && cell_ && phase_ < Phase::kDraining) {
     (void)cell_->signal(SIGKILL);  // leaving the platform kills it all the same
   }
 }
@@ -255,13 +255,16 @@ base::Status Agent::on_secret(base::BytesView payload) {
 
 base::Status Agent::on_revoke(base::BytesView payload) {
   const std::string name = CR_TRY(wire::decode_revoke(payload));
+  if (phase_ >= Phase::kDraining) {
+    return base::ok();  // they went with the workload
+  }
   if (phase_ < Phase::kStarting || !secrets_) {
     return out_of_order("REVOKE");
   }
   if (const base::Status removed = secrets_->remove(name); !removed.ok()) {
     // It must not stay: without its workload the tmpfs is gone.
     platform_.complain("cell-init: " + removed.error().message());
-    return cell_ && phase_ < Phase::kDraining ? cell_->signal(SIGKILL) : base::ok();
+    return cell_->signal(SIGKILL);
   }
   return base::ok();
 }
@@ -289,6 +292,9 @@ base::Status Agent::on_cell() {
     case Cell::Event::kNothing:
       break;
     case Cell::Event::kPrepared:
+      if (phase_ != Phase::kPreparing) {
+        return out_of_order("the namespace init's report");
+      }
       io_.open(std::move(cell_->stdio()));
       if (cell_->secrets()) {
         secrets_.emplace(std::move(cell_->secrets()), workload_.uid, workload_.gid);
@@ -355,7 +361,8 @@ void Agent::begin_drain() {
   exit_.kill_sent_boot_ns = kill_sent_boot_ns_;
   platform_.describe_end(exit_);
   phase_ = Phase::kDraining;
-  execs_.drop();  // dead with the workload, and the host knows it
+  secrets_.reset();  // the last hold on their tmpfs
+  execs_.drop();     // dead with the workload, and the host knows it
   io_.begin_drain();
 }
 

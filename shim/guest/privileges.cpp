@@ -78,7 +78,8 @@ base::Status set_ids(const wire::Process& process) {
 }  // namespace
 
 base::Status set_rlimits(const wire::Process& process) {
-  const rlimit no_core{0, 0};
+  // 1, not 0: in the process lane the host's core_pattern counts, and one that is a pipe ignores 0 (fs/coredump.c).
+  const rlimit no_core{1, 1};
   if (::setrlimit(RLIMIT_CORE, &no_core) != 0) {
     return Error::from_errno("setrlimit core");
   }

@@ -117,9 +117,11 @@ base::Status mount_tmpfs(const Workload& workload) {
       continue;
     }
     // noswap is Linux 6.4's (tmpfs(5)); an older kernel calls it invalid.
-    if (!mount_at("secrets", tmpfs.path, "tmpfs", kNoFiles, options + ",noswap").ok()) {
-      CR_CHECK(mount_at("secrets", tmpfs.path, "tmpfs", kNoFiles, options));
+    base::Status mounted = mount_at("secrets", tmpfs.path, "tmpfs", kNoFiles, options + ",noswap");
+    if (!mounted.ok() && mounted.error().os_errno() == EINVAL) {
+      mounted = mount_at("secrets", tmpfs.path, "tmpfs", kNoFiles, options);
     }
+    CR_CHECK(std::move(mounted));
   }
   return base::ok();
 }

@@ -318,10 +318,12 @@ base::Status HostSession::send_secret(const NamedSecret& secret) {
   return base::ok();
 }
 
-void HostSession::revoke(std::string_view name) {
-  if ((state_ == State::kStartSent || state_ == State::kRunning) && has_room_for_control()) {
-    queue(FrameType::kRevoke, encode_revoke(name));
+bool HostSession::revoke(std::string_view name) {
+  if ((state_ != State::kStartSent && state_ != State::kRunning) || !has_room_for_control()) {
+    return false;
   }
+  queue(FrameType::kRevoke, encode_revoke(name));
+  return true;
 }
 
 base::Status HostSession::start(std::int64_t deadline_boot_ns) {

@@ -84,7 +84,8 @@ class HostSession {
   // After Ready, before start(): the guest writes it to a file before it runs anything. kFailedPrecondition in another state.
   base::Status send_secret(const NamedSecret& secret);
   // After start(): the guest takes the file away. Silently nothing otherwise.
-  void revoke(std::string_view name);
+  // False: it was not sent, because the workload does not run or its guest does not listen; then only the cell's end withdraws it.
+  [[nodiscard]] bool revoke(std::string_view name);
   // After Ready. Process lane: the absolute deadline on CLOCK_BOOTTIME, 0 for none.
   base::Status start(std::int64_t deadline_boot_ns = 0);
   // After start(): takes what the guest's window allows, from the front, and returns how many bytes that was.

@@ -193,12 +193,13 @@ base::UniqueFd PlantedHost::bpf_program(const std::string& name) {
 }
 
 base::UniqueFd PlantedHost::bpf_link_to_loopback(int program) {
+  constexpr auto kTcxIngress = static_cast<bpf_attach_type>(46);  // linux/bpf.h since 6.6; Debian 12's does not name it
   bpf_attr attribute{};
   attribute.link_create.prog_fd = static_cast<std::uint32_t>(program);
   attribute.link_create.target_ifindex = 1;
-  attribute.link_create.attach_type = BPF_TCX_INGRESS;
+  attribute.link_create.attach_type = kTcxIngress;
   base::UniqueFd fd(static_cast<int>(bpf(BPF_LINK_CREATE, attribute)));
-  must(fd.valid(), "BPF_LINK_CREATE");
+  must(fd.valid() || errno == EEXIST, "BPF_LINK_CREATE");
   return fd;
 }
 

@@ -43,7 +43,7 @@ class PlantedHost {
 
   base::UniqueFd bpf_map(const std::string& name);
   base::UniqueFd bpf_program(const std::string& name);
-  base::UniqueFd bpf_link_to_loopback(int program);  // in the calling thread's network namespace
+  base::UniqueFd bpf_link_to_loopback(int program);  // in the calling thread's network namespace; none while it has one
   void pin(int fd, const std::string& path);
   static std::string bpf_id(int fd);               // of a map or program, from fdinfo
 

@@ -85,7 +85,7 @@ TEST_CASE("a session takes secrets between READY and START, in pieces, and revok
   (void)session->feed(ready);
   REQUIRE(session->send_secret(big).ok());
   REQUIRE(session->start().ok());
-  session->revoke("big");
+  CHECK(session->revoke("big"));
   FrameParser parser;
   base::BytesView rest = session->output();
   std::vector<FrameType> order;

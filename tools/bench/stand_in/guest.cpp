@@ -65,6 +65,8 @@ base::Status StandInGuest::on_frame(const wire::FrameView& frame) {
       return base::ok();
     }
     case FrameType::kEntropy:
+    case FrameType::kSecret:
+    case FrameType::kRevoke:
     case FrameType::kClock:
     case FrameType::kStdin:
     case FrameType::kStdinClose:
